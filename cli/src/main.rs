@@ -1,0 +1,10 @@
+//! farref: use another process's objects from the command line.
+
+// Nothing calls the modules yet.
+#![allow(dead_code)]
+
+mod expr;
+mod files;
+mod url;
+
+fn main() {}

@@ -1,0 +1,227 @@
+//! The URLs that name peers, such as `pipe:farref serve --stdio --root .`.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Where a peer is and how to reach it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerUrl {
+    /// A program to start, which speaks on its standard input and output.
+    Pipe(PipeCommand),
+}
+
+/// A program and its arguments, already split into words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PipeCommand {
+    /// The program, looked up as the operating system does.
+    pub program: String,
+    /// Its arguments, exactly as it will get them.
+    pub args: Vec<String>,
+}
+
+impl FromStr for PeerUrl {
+    type Err = UrlError;
+
+    fn from_str(url: &str) -> Result<Self, UrlError> {
+        if url.trim().is_empty() {
+            return Err(UrlError::Empty);
+        }
+        let (scheme, rest) = split_scheme(url).ok_or_else(|| UrlError::MissingScheme { url: url.to_owned() })?;
+        let scheme = scheme.to_ascii_lowercase();
+        match scheme.as_str() {
+            "pipe" => rest.parse().map(Self::Pipe),
+            // Only the scheme is kept: the rest of such a URL may hold a password.
+            "serial" | "ssh" | "tcp" | "tls" | "unix" => Err(UrlError::NotYetSpoken { scheme }),
+            _ => Err(UrlError::UnknownScheme { scheme }),
+        }
+    }
+}
+
+impl FromStr for PipeCommand {
+    type Err = UrlError;
+
+    /// Splits `command` as a shell does (quotes, backslashes), without a shell: `$`, `*`, `|`, `;`
+    /// and the like mean nothing.
+    fn from_str(command: &str) -> Result<Self, UrlError> {
+        if command.contains('\0') {
+            return Err(UrlError::NulInCommand);
+        }
+        let words =
+            shell_words::split(command).map_err(|_| UrlError::UnclosedQuote { command: command.trim().to_owned() })?;
+        let mut words = words.into_iter();
+        match words.next() {
+            Some(program) if !program.is_empty() => Ok(Self { program, args: words.collect() }),
+            _ => Err(UrlError::EmptyCommand),
+        }
+    }
+}
+
+impl fmt::Display for PeerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pipe(command) => write!(f, "pipe:{command}"),
+        }
+    }
+}
+
+impl fmt::Display for PipeCommand {
+    /// The command with the quotes it needs, so that it parses back to the same words.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&shell_words::quote(&self.program))?;
+        for arg in &self.args {
+            write!(f, " {}", shell_words::quote(arg))?;
+        }
+        Ok(())
+    }
+}
+
+/// Why a text is no URL of a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UrlError {
+    /// Nothing there.
+    Empty,
+    /// `pipe:` without a program.
+    EmptyCommand,
+    /// No `scheme:` in front.
+    MissingScheme {
+        /// The text.
+        url: String,
+    },
+    /// A scheme that is planned.
+    NotYetSpoken {
+        /// The scheme.
+        scheme: String,
+    },
+    /// No operating system passes a NUL to a program.
+    NulInCommand,
+    /// A quote that opens and does not close.
+    UnclosedQuote {
+        /// The command.
+        command: String,
+    },
+    /// A scheme that means nothing to us.
+    UnknownScheme {
+        /// The scheme.
+        scheme: String,
+    },
+}
+
+impl fmt::Display for UrlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const EXAMPLE: &str = "\"pipe:farref serve --stdio --root .\"";
+        match self {
+            Self::Empty => write!(f, "the peer URL is empty; an example is {EXAMPLE}"),
+            Self::EmptyCommand => {
+                write!(f, "pipe: needs a program to start; an example is {EXAMPLE}")
+            }
+            Self::MissingScheme { url } => {
+                write!(f, "{url:?} has no scheme; to start a program write {:?}", format!("pipe:{url}"))
+            }
+            Self::NotYetSpoken { scheme } => {
+                write!(f, "this build does not speak {scheme}: yet, only pipe:; an example is {EXAMPLE}")
+            }
+            Self::NulInCommand => f.write_str("the command of the pipe: URL has a NUL byte"),
+            Self::UnclosedQuote { command } => {
+                write!(f, "the command of the pipe: URL has a quote that is not closed: {command}")
+            }
+            Self::UnknownScheme { scheme } => {
+                write!(f, "unknown scheme {scheme}: in the peer URL; an example is {EXAMPLE}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for UrlError {}
+
+/// The scheme and what follows its colon (RFC 3986, section 3.1).
+fn split_scheme(url: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = url.split_once(':')?;
+    let starts_with_letter = scheme.starts_with(|c: char| c.is_ascii_alphabetic());
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    (starts_with_letter && scheme.chars().all(is_part)).then_some((scheme, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(url: &str) -> Vec<String> {
+        let PeerUrl::Pipe(command) = url.parse().unwrap();
+        [vec![command.program], command.args].concat()
+    }
+
+    fn fault(url: &str) -> String {
+        url.parse::<PeerUrl>().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn words_are_split_as_a_shell_does() {
+        assert_eq!(words("pipe:a b  c\td"), ["a", "b", "c", "d"]);
+        assert_eq!(words("pipe: a"), ["a"]);
+        assert_eq!(words("PIPE:a"), ["a"]);
+        assert_eq!(words("pipe:'a b' \"c d\" e\\ f ''"), ["a b", "c d", "e f", ""]);
+        assert_eq!(words("pipe:a'b'\"c\"d"), ["abcd"]);
+        assert_eq!(words("pipe:C:/x --at=a:b"), ["C:/x", "--at=a:b"]);
+    }
+
+    #[test]
+    fn nothing_is_expanded() {
+        let line = "pipe:echo $HOME ~ * | a; b && c > d `e` \"$f\"";
+        let expected = ["echo", "$HOME", "~", "*", "|", "a;", "b", "&&", "c", ">", "d", "`e`", "$f"];
+        assert_eq!(words(line), expected);
+    }
+
+    #[test]
+    fn displays_as_a_url_that_parses_back() {
+        let url: PeerUrl = "pipe:'a b' '' it\\'s $x \"line\nbreak\" '#no comment'".parse().unwrap();
+        assert_eq!(url.to_string().parse::<PeerUrl>().unwrap(), url);
+    }
+
+    #[test]
+    fn faults_of_the_command_are_named() {
+        for url in ["pipe:", "pipe:  ", "pipe:''", "pipe:# a comment"] {
+            assert_eq!(url.parse::<PeerUrl>(), Err(UrlError::EmptyCommand), "{url}");
+        }
+        for url in ["pipe:a 'b", "pipe:a \"b", "pipe:\"", "pipe:a \"b\\\""] {
+            assert!(fault(url).contains("quote that is not closed"), "{url}");
+        }
+        assert_eq!("pipe:a\0b".parse::<PeerUrl>(), Err(UrlError::NulInCommand));
+    }
+
+    #[test]
+    fn schemes_of_later_builds_are_known_and_keep_secrets() {
+        for url in [
+            "tcp://host:10101",
+            "tls://host",
+            "unix:/run/x",
+            "ssh://user:hunter2@host/command",
+            "serial:/dev/ttyACM0?baud=115200",
+        ] {
+            let message = fault(url);
+            assert!(message.starts_with("this build does not speak"), "{message}");
+            assert!(!message.contains("hunter2"), "{message}");
+        }
+    }
+
+    #[test]
+    fn missing_and_unknown_schemes_come_with_an_example() {
+        assert!(fault("").contains("pipe:farref serve"));
+        assert!(fault("  ").contains("pipe:farref serve"));
+        assert_eq!(
+            fault("farref serve"),
+            r#""farref serve" has no scheme; to start a program write "pipe:farref serve""#
+        );
+        for url in ["/bin/a:b", ":a", "1a:b", "a b:c", "é:a"] {
+            assert!(fault(url).contains("has no scheme"), "{url}");
+        }
+        assert!(fault("localhost:10101").starts_with("unknown scheme localhost:"));
+        assert!(fault("gopher://x").contains("pipe:farref serve"));
+    }
+
+    #[test]
+    fn faults_are_one_line_for_plain_input() {
+        for url in ["", "x", "pipe:", "pipe:'", "tcp:", "zzz:"] {
+            assert!(!fault(url).contains('\n'), "{url}");
+        }
+    }
+}

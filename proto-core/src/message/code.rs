@@ -1,0 +1,218 @@
+//! Numbers with a meaning: operations, error codes, close codes.
+
+use core::fmt;
+
+macro_rules! numbered {
+    ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $number:literal,)+ }) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[non_exhaustive]
+        pub enum $name {
+            $($(#[$doc])* $variant,)+
+            /// A number without a name here (ERR-1, OPS-1).
+            Other(u32),
+        }
+
+        impl $name {
+            fn named(number: u64) -> Option<Self> {
+                match number {
+                    $($number => Some(Self::$variant),)+
+                    _ => None,
+                }
+            }
+
+            fn known_number(self) -> u64 {
+                match self {
+                    $(Self::$variant => $number,)+
+                    Self::Other(number) => number.into(),
+                }
+            }
+
+            /// Its name in SPEC.md, if it has one here.
+            pub fn name(self) -> Option<&'static str> {
+                match self {
+                    $(Self::$variant => Some(stringify!($variant)),)+
+                    Self::Other(_) => None,
+                }
+            }
+        }
+    };
+}
+
+numbered! {
+    /// What a call does to its target (SPEC section 10).
+    Op {
+        /// Call the object itself.
+        Call = 0,
+        /// Read an attribute.
+        GetAttr = 1,
+        /// Set an attribute.
+        SetAttr = 2,
+        /// Delete an attribute.
+        DelAttr = 3,
+        /// Read a member and call it, in one.
+        CallMethod = 4,
+        /// How many items there are.
+        Length = 5,
+        /// Read an item.
+        GetItem = 6,
+        /// Set an item.
+        SetItem = 7,
+        /// Delete an item.
+        DelItem = 8,
+        /// Whether something is among the items.
+        Contains = 9,
+        /// A reference to an iterator.
+        Iterate = 10,
+        /// The next items of an iterator.
+        Next = 11,
+        /// Text form.
+        Text = 12,
+        /// Equality.
+        Equals = 13,
+        /// Hash.
+        Hash = 14,
+        /// All contents by value, in one round trip.
+        Force = 15,
+        /// Members, with their documentation.
+        Describe = 16,
+    }
+}
+
+/// The first op number that addresses a member (OPS-3).
+const FIRST_MEMBER: u64 = 64;
+
+impl Op {
+    /// Calls member number so many (OPS-2).
+    pub const fn member(index: u16) -> Self {
+        Self::Other(FIRST_MEMBER as u32 + index as u32)
+    }
+
+    /// The member's number, if this op calls a member by number.
+    pub fn as_member(self) -> Option<usize> {
+        match self {
+            Self::Other(number) => usize::try_from(u64::from(number).checked_sub(FIRST_MEMBER)?).ok(),
+            _ => None,
+        }
+    }
+
+    /// The op of a number; None above 32 bits.
+    pub fn from_number(number: u64) -> Option<Self> {
+        Self::named(number).or_else(|| u32::try_from(number).ok().map(Self::Other))
+    }
+
+    /// Its number.
+    pub fn number(self) -> u64 {
+        self.known_number()
+    }
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.name(), self.as_member()) {
+            (Some(name), _) => out.write_str(name),
+            (None, Some(member)) => write!(out, "CallMember({member})"),
+            (None, None) => write!(out, "op {}", self.number()),
+        }
+    }
+}
+
+numbered! {
+    /// Why a call failed (SPEC section 9, with whose fault it is).
+    ErrorCode {
+        /// The object raised an exception: the one value that comes with it.
+        Raised = 0,
+        /// The handle is stale, unknown or foreign. Caller's fault.
+        NoSuchObject = 1,
+        /// The object has no such member: its name or number. Caller's fault.
+        NoSuchMember = 2,
+        /// The object has no such operation. Caller's fault.
+        Unsupported = 3,
+        /// The arguments do not fit: a text. Caller's fault.
+        BadArguments = 4,
+        /// The callee's policy forbids it: a text.
+        AccessDenied = 5,
+        /// Values could not be decoded. The fault of whoever sent them.
+        Malformed = 6,
+        /// No room to start it now. Nobody's fault: try again later.
+        Overloaded = 7,
+        /// It ran; its result has more references than there is room for.
+        TableFull = 8,
+        /// It ran; its result, of so many bytes, is longer than the caller's frames. Read in parts.
+        ResultTooLarge = 9,
+        /// An answer that it named failed, with this code. It never started.
+        Broken = 10,
+        /// It waits for itself.
+        PromiseCycle = 11,
+        /// It was cancelled, after it had started or before.
+        Cancelled = 12,
+        /// The answer that it named settled to a value that the callee had no room to keep.
+        NotKept = 13,
+        /// Nested deeper than the receiver serves.
+        TooDeep = 14,
+        /// No answer has the id that it named.
+        NoSuchAnswer = 15,
+    }
+}
+
+impl ErrorCode {
+    /// The code of a number. Numbers above 32 bits are kept as the largest.
+    pub fn from_number(number: u64) -> Self {
+        Self::named(number).unwrap_or(Self::Other(u32::try_from(number).unwrap_or(u32::MAX)))
+    }
+
+    /// Its number.
+    pub fn number(self) -> u64 {
+        self.known_number()
+    }
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => out.write_str(name),
+            None => write!(out, "error {}", self.number()),
+        }
+    }
+}
+
+numbered! {
+    /// Why a session was closed by its peer (CLS-1).
+    CloseCode {
+        /// It is leaving.
+        Leaving = 0,
+        /// We broke a rule.
+        ProtocolFault = 1,
+        /// We speak no common version.
+        NoCommonVersion = 2,
+        /// It is out of resources.
+        OutOfResources = 3,
+        /// We are not allowed.
+        NotAllowed = 4,
+    }
+}
+
+impl CloseCode {
+    /// The code of a number.
+    pub fn from_number(number: u64) -> Self {
+        Self::named(number).unwrap_or(Self::Other(u32::try_from(number).unwrap_or(u32::MAX)))
+    }
+
+    /// Its number.
+    pub fn number(self) -> u64 {
+        self.known_number()
+    }
+}
+
+impl fmt::Display for CloseCode {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Leaving => out.write_str("it is leaving"),
+            Self::ProtocolFault => out.write_str("it says that we broke the protocol"),
+            Self::NoCommonVersion => out.write_str("it speaks no version that we speak"),
+            Self::OutOfResources => out.write_str("it is out of resources"),
+            Self::NotAllowed => out.write_str("it does not allow us"),
+            Self::Other(number) => write!(out, "close code {number}"),
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The first message: versions, limits, who it is (SPEC section 4).
+
+use uuid::Uuid;
+
+use super::kind;
+use crate::codec::{Malformed, Reader, Writer};
+
+/// What one side accepts; it binds the other (HEL-3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Limits {
+    /// The longest message body, bytes, at least 64.
+    pub max_message: u32,
+    /// References to the other's objects held at a time, at most 2²⁴.
+    pub imports: u32,
+    /// Calls served at a time.
+    pub answers: u16,
+    /// Bytes of all calls being served or waiting, together.
+    pub call_bytes: u32,
+    /// References in one message.
+    pub handles: u16,
+    /// Levels of nested calls served, at least 1 (ADM-4).
+    pub levels: u16,
+}
+
+impl Limits {
+    /// The least `max_message`.
+    pub const MIN_MESSAGE: u32 = 64;
+    /// The most `imports`.
+    pub const MAX_IMPORTS: u32 = 1 << 24;
+
+    pub(crate) fn are_valid(&self) -> bool {
+        self.max_message >= Self::MIN_MESSAGE && self.imports <= Self::MAX_IMPORTS && self.levels >= 1
+    }
+}
+
+/// The first message of each direction (HEL-1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Hello {
+    /// The lowest version of the wire that the sender speaks.
+    pub version_min: u16,
+    /// The highest.
+    pub version_max: u16,
+    /// Optional parts, a bit each.
+    pub features: u64,
+    /// What the sender accepts.
+    pub limits: Limits,
+    /// Names the peer.
+    pub peer: Uuid,
+    /// Differs from one start of the peer to the next.
+    pub incarnation: u64,
+}
+
+impl Hello {
+    /// The longest body of a Hello (HEL-2).
+    pub const MAX_LENGTH: usize = 256;
+
+    /// Fields of later versions, after the incarnation, are skipped (HEL-2).
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self {
+            version_min: reader.varint_u16()?,
+            version_max: reader.varint_u16()?,
+            features: reader.varint()?,
+            limits: Limits {
+                max_message: reader.varint_u32()?,
+                imports: reader.varint_u32()?,
+                answers: reader.varint_u16()?,
+                call_bytes: reader.varint_u32()?,
+                handles: reader.varint_u16()?,
+                levels: reader.varint_u16()?,
+            },
+            peer: Uuid::from_bytes(reader.take(16)?.try_into().map_err(|_| Malformed)?),
+            incarnation: reader.varint()?,
+        })
+    }
+
+    pub(crate) fn write(&self, writer: &mut Writer<'_>) {
+        writer.byte(kind::HELLO);
+        writer.varint(self.version_min.into());
+        writer.varint(self.version_max.into());
+        writer.varint(self.features);
+        writer.varint(self.limits.max_message.into());
+        writer.varint(self.limits.imports.into());
+        writer.varint(self.limits.answers.into());
+        writer.varint(self.limits.call_bytes.into());
+        writer.varint(self.limits.handles.into());
+        writer.varint(self.limits.levels.into());
+        writer.put(self.peer.as_bytes());
+        writer.varint(self.incarnation);
+    }
+}

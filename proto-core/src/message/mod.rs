@@ -1,0 +1,389 @@
+//! The message set (SPEC sections 3 to 6): what stands in an envelope, read and written. No state, no policy.
+//!
+//! [`Message::read`] takes one record's body apart and borrows from it; values stay bytes until the session has looked
+//! at the handles.
+
+mod code;
+mod handle;
+mod hello;
+
+use crate::codec::{Malformed, Reader, Writer};
+
+pub use code::{CloseCode, ErrorCode, Op};
+pub use handle::{Descriptor, Handles};
+pub use hello::{Hello, Limits};
+
+/// Kind numbers (MSG-2: below 16 sequenced).
+pub(crate) mod kind {
+    pub const CALL: u8 = 0;
+    pub const RETURN: u8 = 1;
+    pub const FINISH: u8 = 2;
+    pub const RELEASE: u8 = 3;
+    pub const UNIMPLEMENTED: u8 = 4;
+    pub const HELLO: u8 = 16;
+    pub const CLOSE: u8 = 17;
+    pub const MASK: u8 = 0x1F;
+    pub const UNSEQUENCED: u8 = 0x10;
+}
+
+/// Flag bits of the head (MSG-1).
+pub(crate) mod flag {
+    pub const PIPELINED: u8 = 0x20;
+    pub const ERROR: u8 = 0x20;
+    pub const HANDLES: u8 = 0x40;
+    pub const EXTENSION: u8 = 0x80;
+}
+
+/// Answers that one message may name (ANS-2).
+pub const MAX_ANSWERS_NAMED: usize = 4;
+
+/// One message, its envelope taken apart.
+#[derive(Clone, Copy, Debug)]
+pub enum Message<'f> {
+    /// A request.
+    Call(Call<'f>),
+    /// Its one answer.
+    Return(Return<'f>),
+    /// Ends of interest in answers.
+    Finish(Finishes<'f>),
+    /// Ends of interest in exports.
+    Release(Releases<'f>),
+    /// Kinds that the peer does not know, a bit each.
+    Unimplemented(u32),
+    /// The first message.
+    Hello(Hello),
+    /// The last message.
+    Close(Close<'f>),
+    /// A kind that this version does not know (MSG-3).
+    Unknown(u8),
+}
+
+/// A request (SPEC section 6).
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'f> {
+    /// Chosen by the caller (CAL-1).
+    pub id: u16,
+    /// Whether its answer may be named later (ANS-1).
+    pub pipelined: bool,
+    /// What it is for.
+    pub target: Target,
+    /// What to do.
+    pub op: Op,
+    /// References among the arguments.
+    pub handles: Handles<'f>,
+    /// The call being served by the caller that caused this one (CAL-6).
+    pub parent: Option<u16>,
+    /// Encoded arguments, not validated.
+    pub values: &'f [u8],
+}
+
+/// What a call is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// An object of the receiver.
+    Export {
+        /// Its slot.
+        slot: u32,
+        /// The slot's generation.
+        generation: u16,
+    },
+    /// The answer to an earlier call of the sender.
+    Answer(u16),
+}
+
+/// An answer (SPEC section 6).
+#[derive(Clone, Copy, Debug)]
+pub struct Return<'f> {
+    /// The call's id.
+    pub id: u16,
+    /// Set if the call failed (SPEC section 9).
+    pub error: Option<ErrorCode>,
+    /// References among the values.
+    pub handles: Handles<'f>,
+    /// Encoded result or error values, not validated.
+    pub values: &'f [u8],
+}
+
+/// How a call's interest ends (FIN-1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FinishMode {
+    /// After the Return.
+    Done,
+    /// The result is not wanted any more.
+    Abandon,
+    /// The callee is asked to stop.
+    Interrupt,
+}
+
+/// The entries of a Finish.
+#[derive(Clone, Copy, Debug)]
+pub struct Finishes<'f>(Reader<'f>);
+
+impl Iterator for Finishes<'_> {
+    type Item = (u16, FinishMode);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        finish_entry(&mut self.0).ok()
+    }
+}
+
+/// The entries of a Release.
+#[derive(Clone, Copy, Debug)]
+pub struct Releases<'f> {
+    /// The low 32 bits of the ordinal up to which the sender had received (REL-1).
+    pub upto: u32,
+    entries: Reader<'f>,
+}
+
+impl Iterator for Releases<'_> {
+    type Item = (u32, u16);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        release_entry(&mut self.entries).ok()
+    }
+}
+
+/// Why the sender ended the session (CLS-1).
+#[derive(Clone, Copy, Debug)]
+pub struct Close<'f> {
+    /// The reason.
+    pub code: CloseCode,
+    /// The rule that was broken, or empty.
+    pub rule: &'f str,
+    /// For people.
+    pub text: &'f str,
+}
+
+/// Longest Close texts (CLS-1).
+pub const MAX_CLOSE_RULE: usize = 16;
+/// Longest Close texts (CLS-1).
+pub const MAX_CLOSE_TEXT: usize = 256;
+
+impl<'f> Message<'f> {
+    /// Takes a record's body apart. Only a faulty peer sends what is [`Malformed`] here (MSG-1).
+    pub fn read(body: &'f [u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(body);
+        let head = reader.byte()?;
+        let (kind, flags) = (head & kind::MASK, head & !kind::MASK);
+        let message = match kind {
+            kind::CALL => Self::Call(Call::read(flags, &mut reader)?),
+            kind::RETURN => Self::Return(Return::read(flags, &mut reader)?),
+            _ if flags != 0 && is_known(kind) => return Err(Malformed),
+            kind::FINISH => {
+                let entries = reader;
+                while !reader.is_empty() {
+                    finish_entry(&mut reader)?;
+                }
+                Self::Finish(Finishes(not_empty(entries)?))
+            }
+            kind::RELEASE => {
+                let upto = reader.varint_u32()?;
+                let entries = reader;
+                while !reader.is_empty() {
+                    release_entry(&mut reader)?;
+                }
+                Self::Release(Releases { upto, entries: not_empty(entries)? })
+            }
+            kind::UNIMPLEMENTED => match reader.varint_u32()? {
+                0 => return Err(Malformed),
+                kinds => Self::Unimplemented(kinds),
+            },
+            kind::HELLO => return Hello::read(&mut reader).map(Self::Hello),
+            kind::CLOSE => {
+                let (code, rule, text) = (reader.varint()?, reader.text()?, reader.text()?);
+                if rule.len() > MAX_CLOSE_RULE || text.len() > MAX_CLOSE_TEXT {
+                    return Err(Malformed);
+                }
+                Self::Close(Close { code: CloseCode::from_number(code), rule, text })
+            }
+            kind => return Ok(Self::Unknown(kind)),
+        };
+        match (&message, reader.is_empty()) {
+            (Self::Call(_) | Self::Return(_), _) | (_, true) => Ok(message),
+            _ => Err(Malformed),
+        }
+    }
+
+    /// Whether a body counts in the order of its direction, its kind known or not (MSG-2).
+    pub fn is_sequenced(body: &[u8]) -> bool {
+        body.first().is_some_and(|head| head & kind::UNSEQUENCED == 0)
+    }
+}
+
+impl<'f> Call<'f> {
+    fn read(flags: u8, reader: &mut Reader<'f>) -> Result<Self, Malformed> {
+        let id = reader.varint_u16()?;
+        let target = Target::read(reader)?;
+        let op = Op::from_number(reader.varint()?).ok_or(Malformed)?;
+        let handles = Handles::read(flags & flag::HANDLES != 0, reader)?;
+        let parent = read_extension(flags, reader)?;
+        let pipelined = flags & flag::PIPELINED != 0;
+        Ok(Self { id, pipelined, target, op, handles, parent, values: reader.rest() })
+    }
+
+    /// Writes the envelope; the values follow. `handles` writes the list, unless `handle_count` is 0.
+    pub(crate) fn write_head(
+        writer: &mut Writer<'_>,
+        (id, pipelined, parent): (u16, bool, Option<u16>),
+        (target, op): (Target, Op),
+        handle_count: usize,
+        handles: impl FnOnce(&mut Writer<'_>),
+    ) {
+        let mut head = kind::CALL;
+        head |= if pipelined { flag::PIPELINED } else { 0 };
+        head |= if handle_count > 0 { flag::HANDLES } else { 0 };
+        head |= if parent.is_some() { flag::EXTENSION } else { 0 };
+        writer.byte(head);
+        writer.varint(id.into());
+        target.write(writer);
+        writer.varint(op.number());
+        if handle_count > 0 {
+            writer.varint(handle_count as u64);
+            handles(writer);
+        }
+        if let Some(parent) = parent {
+            writer.varint(1 + crate::codec::varint_len(parent.into()) as u64);
+            writer.byte(PARENT_KEY << 1);
+            writer.varint(parent.into());
+        }
+    }
+}
+
+/// The extension's key for the parent call.
+const PARENT_KEY: u8 = 1;
+
+/// Reads the extension and gives the parent call id, if it has one. Unknown keys are skipped.
+fn read_extension(flags: u8, reader: &mut Reader<'_>) -> Result<Option<u16>, Malformed> {
+    if flags & flag::EXTENSION == 0 {
+        return Ok(None);
+    }
+    let mut fields = Reader::new(reader.blob()?);
+    let (mut parent, mut last) = (None, None);
+    while !fields.is_empty() || last.is_none() {
+        let head = fields.varint()?;
+        let key = head >> 1;
+        if last >= Some(key) {
+            return Err(Malformed);
+        }
+        last = Some(key);
+        match (key, head & 1) {
+            (1, 0) => parent = Some(fields.varint_u16()?),
+            (1, _) => return Err(Malformed),
+            (_, 0) => {
+                fields.varint()?;
+            }
+            _ => {
+                fields.blob()?;
+            }
+        }
+    }
+    Ok(parent)
+}
+
+impl Target {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let head = reader.varint()?;
+        let number = u32::try_from(head >> 2).map_err(|_| Malformed)?;
+        match head & 3 {
+            0 => Ok(Self::Export { slot: number, generation: 0 }),
+            1 => Ok(Self::Export { slot: number, generation: read_generation(reader)? }),
+            2 => u16::try_from(number).map(Self::Answer).map_err(|_| Malformed),
+            _ => Err(Malformed),
+        }
+    }
+
+    fn write(self, writer: &mut Writer<'_>) {
+        match self {
+            Self::Export { slot, generation: 0 } => writer.varint(u64::from(slot) << 2),
+            Self::Export { slot, generation } => {
+                writer.varint(u64::from(slot) << 2 | 1);
+                writer.varint(generation.into());
+            }
+            Self::Answer(id) => writer.varint(u64::from(id) << 2 | 2),
+        }
+    }
+}
+
+/// A generation that is written out is never 0 (REF-2).
+pub(crate) fn read_generation(reader: &mut Reader<'_>) -> Result<u16, Malformed> {
+    match reader.varint_u16()? {
+        0 => Err(Malformed),
+        generation => Ok(generation),
+    }
+}
+
+impl<'f> Return<'f> {
+    fn read(flags: u8, reader: &mut Reader<'f>) -> Result<Self, Malformed> {
+        let id = reader.varint_u16()?;
+        let handles = Handles::read(flags & flag::HANDLES != 0, reader)?;
+        read_extension(flags, reader)?;
+        let error = match flags & flag::ERROR {
+            0 => None,
+            _ => Some(ErrorCode::from_number(reader.varint()?)),
+        };
+        Ok(Self { id, error, handles, values: reader.rest() })
+    }
+
+    /// Writes the envelope; the values follow.
+    pub(crate) fn write_head(
+        writer: &mut Writer<'_>,
+        id: u16,
+        error: Option<ErrorCode>,
+        handle_count: usize,
+        handles: impl FnOnce(&mut Writer<'_>),
+    ) {
+        let mut head = kind::RETURN;
+        head |= if error.is_some() { flag::ERROR } else { 0 };
+        head |= if handle_count > 0 { flag::HANDLES } else { 0 };
+        writer.byte(head);
+        writer.varint(id.into());
+        if handle_count > 0 {
+            writer.varint(handle_count as u64);
+            handles(writer);
+        }
+        if let Some(code) = error {
+            writer.varint(code.number());
+        }
+    }
+}
+
+fn finish_entry(reader: &mut Reader<'_>) -> Result<(u16, FinishMode), Malformed> {
+    let entry = reader.varint()?;
+    let id = u16::try_from(entry >> 2).map_err(|_| Malformed)?;
+    let mode = match entry & 3 {
+        0 => FinishMode::Done,
+        1 => FinishMode::Abandon,
+        2 => FinishMode::Interrupt,
+        _ => return Err(Malformed),
+    };
+    Ok((id, mode))
+}
+
+pub(crate) fn write_finish_entry(writer: &mut Writer<'_>, id: u16, mode: FinishMode) {
+    writer.varint(u64::from(id) << 2 | mode as u64);
+}
+
+fn release_entry(reader: &mut Reader<'_>) -> Result<(u32, u16), Malformed> {
+    let entry = reader.varint()?;
+    let slot = u32::try_from(entry >> 1).map_err(|_| Malformed)?;
+    let generation = if entry & 1 == 1 { read_generation(reader)? } else { 0 };
+    Ok((slot, generation))
+}
+
+pub(crate) fn write_release_entry(writer: &mut Writer<'_>, slot: u32, generation: u16) {
+    writer.varint(u64::from(slot) << 1 | u64::from(generation != 0));
+    if generation != 0 {
+        writer.varint(generation.into());
+    }
+}
+
+fn not_empty<'f>(entries: Reader<'f>) -> Result<Reader<'f>, Malformed> {
+    if entries.is_empty() { Err(Malformed) } else { Ok(entries) }
+}
+
+fn is_known(kind: u8) -> bool {
+    matches!(kind, 0..=kind::UNIMPLEMENTED | kind::HELLO | kind::CLOSE)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,494 @@
+//! What the host commands. A command that cannot be done says so before anything has changed.
+
+use super::entry::{AnswerState, Held, QuestionState, Settled};
+use super::storage::{KeyIndex, Storage, Store, Table};
+use super::transmit::AppendError;
+use super::{Answer, Call, CallError, Callee, Import, Notice, ObjectKey, Question, Ref, ReplyError, ReplyRefused};
+use super::{Session, Stale, kept_key};
+use crate::codec::Writer;
+use crate::message::{self, Descriptor, ErrorCode, FinishMode, Message, Target};
+use crate::value::{Top, Value, ValueError, ValueWriter};
+
+/// Why references could not be pinned.
+enum PinError {
+    BadReference(usize),
+    TableFull,
+}
+
+impl<S: Storage> Session<S> {
+    /// Makes a call; `args` writes its arguments straight into the output. It may be run more than once, and must write
+    /// the same each time.
+    pub fn call(
+        &mut self,
+        call: Call<'_>,
+        mut args: impl FnMut(&mut ValueWriter<'_>) -> Result<(), ValueError>,
+    ) -> Result<Question, CallError> {
+        self.call_dyn(call, &mut args)
+    }
+
+    fn call_dyn(
+        &mut self,
+        call: Call<'_>,
+        args: &mut dyn FnMut(&mut ValueWriter<'_>) -> Result<(), ValueError>,
+    ) -> Result<Question, CallError> {
+        if let Some(ended) = self.ended {
+            return Err(CallError::Ended(ended));
+        }
+        let Some(peer) = self.peer.map(|peer| peer.limits) else {
+            return Err(CallError::NotReady);
+        };
+        let level = match call.parent.map(|parent| self.running_answer(parent)) {
+            None => 0,
+            Some(Some(parent)) => parent.level.saturating_add(1),
+            Some(None) => return Err(CallError::BadParent),
+        };
+        if level >= peer.levels {
+            return Err(CallError::TooDeep);
+        }
+        let target = match call.callee {
+            Callee::Import(import) if !self.holds(import) => return Err(CallError::BadTarget),
+            Callee::Import(Import { slot, generation }) => Target::Export { slot, generation },
+            Callee::Promise(promise) => {
+                self.check_promise(promise)?;
+                Target::Answer(promise.id)
+            }
+        };
+        let mut named = super::entry::Named::default();
+        let promises = call.references.iter().filter_map(|reference| match reference {
+            Ref::Promise(promise) => Some(*promise),
+            _ => None,
+        });
+        let target_promise = if let Callee::Promise(promise) = call.callee { Some(promise) } else { None };
+        for promise in target_promise.into_iter().chain(promises) {
+            self.check_promise(promise)?;
+            if !named.add(promise.id) {
+                return Err(CallError::TooManyPromises);
+            }
+        }
+        if call.references.len() > peer.handles.into() {
+            return Err(CallError::TooManyReferences);
+        }
+        let id = self.free_question_id(peer.answers).ok_or(CallError::Overloaded)?;
+        self.pin(call.references).map_err(|error| match error {
+            PinError::BadReference(index) => CallError::BadReference(index),
+            PinError::TableFull => CallError::TableFull,
+        })?;
+
+        let parent = call.parent.map(|parent| parent.id);
+        let (exports, keys) = (&self.exports, &self.keys);
+        // What the peer still takes of calls without Return bounds this one as its frames do (ADM-2).
+        let left = u64::from(peer.call_bytes).saturating_sub(self.question_bytes);
+        let max = u64::from(peer.max_message).min(left) as usize;
+        let appended = self.out.append(max, super::transmit::KEPT_FREE, &mut |mut writer| {
+            let count = call.references.len();
+            message::Call::write_head(&mut writer, (id, call.pipelined, parent), (target, call.op), count, |writer| {
+                write_references::<S>(writer, exports, keys, call.references)
+            });
+            let mut values = ValueWriter::new(writer, Top::Arguments, count as u32);
+            args(&mut values)?;
+            values.finish()
+        });
+        let length = match appended {
+            Ok(length) => length,
+            Err(error) => {
+                self.unpin(call.references, None);
+                return Err(match error {
+                    AppendError::Values(error) => CallError::Values(error),
+                    AppendError::TooLarge(size) if size > peer.max_message.min(peer.call_bytes) as usize => {
+                        CallError::TooLarge(size)
+                    }
+                    AppendError::TooLarge(_) | AppendError::NoRoom => CallError::Overloaded,
+                });
+            }
+        };
+        self.sent += 1;
+        self.unpin(call.references, Some(self.sent));
+        named.iter().for_each(|id| {
+            if let Some(question) = self.questions.get_mut(id.into()) {
+                question.dependents += 1;
+            }
+        });
+        self.take_question_id(id);
+        self.open_questions += 1;
+        self.question_bytes += length as u64;
+        let serial = self.next_serial();
+        if let Some(question) = self.questions.get_mut(id.into()) {
+            *question = super::QuestionEntry {
+                state: QuestionState::Open,
+                pipelined: call.pipelined,
+                level,
+                named,
+                serial,
+                bytes: length as u32,
+                ..Default::default()
+            };
+        }
+        Ok(Question { id, serial })
+    }
+
+    /// Answers a call of the peer; `result` writes at most one value. It may be run more than once.
+    pub fn reply(
+        &mut self,
+        call: Answer,
+        references: &[Ref],
+        mut result: impl FnMut(&mut ValueWriter<'_>) -> Result<(), ValueError>,
+    ) -> Result<(), ReplyError> {
+        self.reply_dyn(call, None, references, &mut result)
+    }
+
+    /// Answers a call of the peer with an error; `values` writes what comes with the code (SPEC section 9).
+    pub fn reply_error(
+        &mut self,
+        call: Answer,
+        code: ErrorCode,
+        references: &[Ref],
+        mut values: impl FnMut(&mut ValueWriter<'_>) -> Result<(), ValueError>,
+    ) -> Result<(), ReplyError> {
+        self.reply_dyn(call, Some(code), references, &mut values)
+    }
+
+    pub(crate) fn reply_dyn(
+        &mut self,
+        call: Answer,
+        error: Option<ErrorCode>,
+        references: &[Ref],
+        result: &mut dyn FnMut(&mut ValueWriter<'_>) -> Result<(), ValueError>,
+    ) -> Result<(), ReplyError> {
+        if let Some(ended) = self.ended {
+            return Err(ReplyError::Ended(ended));
+        }
+        let pipelined = self.running_answer(call).ok_or(ReplyError::NoSuchCall)?.pipelined;
+        if let Some(index) = references.iter().position(|reference| matches!(reference, Ref::Promise(_))) {
+            return Err(ReplyError::BadReference(index));
+        }
+        if references.len() > self.peer_limits().handles.into() {
+            return self.became(call, ReplyRefused::TableFull);
+        }
+        match self.pin(references) {
+            Err(PinError::BadReference(index)) => return Err(ReplyError::BadReference(index)),
+            Err(PinError::TableFull) => return self.became(call, ReplyRefused::TableFull),
+            Ok(()) => {}
+        }
+        let (exports, keys) = (&self.exports, &self.keys);
+        let max = self.peer_limits().max_message as usize;
+        let appended = self.out.append(max, 0, &mut |mut writer| {
+            let count = references.len();
+            message::Return::write_head(&mut writer, call.id, error, count, |writer| {
+                write_references::<S>(writer, exports, keys, references);
+            });
+            let top = if error.is_some() { Top::Error } else { Top::Result };
+            let mut values = ValueWriter::new(writer, top, count as u32);
+            result(&mut values)?;
+            values.finish()
+        });
+        let length = match appended {
+            Ok(length) => length,
+            Err(error) => {
+                self.unpin(references, None);
+                return match error {
+                    AppendError::Values(error) => Err(ReplyError::Values(error)),
+                    AppendError::NoRoom => Err(ReplyError::NoRoom),
+                    AppendError::TooLarge(size) => self.became(call, ReplyRefused::TooLarge(size)),
+                };
+            }
+        };
+        self.sent += 1;
+        self.unpin(references, Some(self.sent));
+        let settled = match error {
+            Some(code) => Settled::Failed(code),
+            None if pipelined => self.keep(call.id, length),
+            None => Settled::None,
+        };
+        self.settle(call.id, settled);
+        Ok(())
+    }
+
+    /// Answers a call of the peer with an error that needs no room: it goes out when there is some (ADM-6). `detail` is the
+    /// number that comes with `ResultTooLarge`, `NoSuchMember`, `Unsupported` and, as 0 or 1, `Cancelled`.
+    pub fn refuse(&mut self, call: Answer, code: ErrorCode, detail: u64) -> Result<(), ReplyError> {
+        if let Some(ended) = self.ended {
+            return Err(ReplyError::Ended(ended));
+        }
+        self.running_answer(call).ok_or(ReplyError::NoSuchCall)?;
+        self.refuse_entry(call.id, code, detail);
+        Ok(())
+    }
+
+    /// Withdraws interest in a call. With `Interrupt` the callee is asked to stop and the Return is still delivered, to tell
+    /// what happened; with `Abandon` it is not. `Done` is said by the session itself.
+    pub fn cancel(&mut self, question: Question, mode: FinishMode) -> Result<(), Stale> {
+        self.open_question(question).ok_or(Stale)?;
+        let Some(entry) = self.questions.get_mut(question.id.into()) else { return Err(Stale) };
+        entry.abandoned = mode != FinishMode::Interrupt;
+        // One Finish for each call (FIN-1).
+        if !entry.finished && mode != FinishMode::Done {
+            entry.due = Some(mode);
+            if !entry.listed {
+                entry.listed = true;
+                self.finishing.push_back(&mut self.questions, question.id.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// One more holder of a reference.
+    pub fn retain(&mut self, import: Import) -> Result<(), Stale> {
+        if import == Import::DIRECTORY {
+            return Ok(());
+        }
+        let entry = self.imports.get_mut(import.slot).ok_or(Stale)?;
+        if !entry.live || entry.generation != import.generation {
+            return Err(Stale);
+        }
+        entry.holds = entry.holds.saturating_add(1);
+        Ok(())
+    }
+
+    /// One holder of a reference less. The last one marks it; it is released with the next output (REL-1).
+    pub fn release(&mut self, import: Import) -> Result<(), Stale> {
+        if import == Import::DIRECTORY {
+            return Ok(());
+        }
+        let entry = self.imports.get_mut(import.slot).ok_or(Stale)?;
+        if !entry.live || entry.generation != import.generation || entry.holds == 0 {
+            return Err(Stale);
+        }
+        entry.holds -= 1;
+        if entry.holds == 0 && !entry.listed {
+            entry.listed = true;
+            self.marked.push_back(&mut self.imports, import.slot);
+        }
+        Ok(())
+    }
+
+    /// What became true since the last time, one thing at a time.
+    pub fn poll_notice(&mut self) -> Option<Notice> {
+        while let Some(slot) = self.freed.pop(&mut self.exports) {
+            let Some(export) = self.exports.get_mut(slot) else { continue };
+            export.listed = false;
+            if export.wire || export.holds > 0 || export.pins > 0 {
+                continue; // sent again meanwhile
+            }
+            let key = export.key;
+            self.forget_export(slot, false);
+            return Some(Notice::Freed(key));
+        }
+        for id in 0..self.answers.len() as u32 {
+            if self.cancels == 0 {
+                break;
+            }
+            let Some(entry) = self.answers.get_mut(id) else { continue };
+            if entry.cancel.take().is_some() {
+                self.cancels -= 1;
+                return Some(Notice::Interrupted(Answer { id: id as u16, serial: entry.serial }));
+            }
+        }
+        None
+    }
+
+    /// Whether a call could be made now, as far as ids and output go.
+    pub fn can_call(&self) -> bool {
+        self.ended.is_none() && self.peer.is_some_and(|peer| self.free_question_id_exists(peer.limits.answers))
+    }
+
+    /// Whether a reference is held here.
+    pub fn holds(&self, import: Import) -> bool {
+        let held = |entry: &super::ImportEntry| entry.live && entry.generation == import.generation && entry.holds > 0;
+        import == Import::DIRECTORY || self.imports.get(import.slot).is_some_and(held)
+    }
+
+    fn check_promise(&self, promise: Question) -> Result<(), CallError> {
+        match self.open_question(promise) {
+            Some(question) if question.pipelined => Ok(()),
+            _ => Err(CallError::NotAPromise),
+        }
+    }
+
+    fn free_question_id_exists(&self, peer_answers: u16) -> bool {
+        let limit = self.questions.limit().min(peer_answers.into());
+        self.free_questions.first().is_some() || self.questions.len() < limit
+    }
+
+    /// A free call id, still in the list. The table may grow, which is no change that anybody sees.
+    fn free_question_id(&mut self, peer_answers: u16) -> Option<u16> {
+        if self.free_questions.first().is_none() && self.free_question_id_exists(peer_answers) {
+            let id = self.questions.grow()?;
+            self.free_questions.push_front(&mut self.questions, id);
+        }
+        u16::try_from(self.free_questions.first()?).ok()
+    }
+
+    fn take_question_id(&mut self, id: u16) {
+        let taken = self.free_questions.pop(&mut self.questions);
+        debug_assert_eq!(taken, Some(id.into()));
+    }
+
+    fn became(&mut self, call: Answer, refused: ReplyRefused) -> Result<(), ReplyError> {
+        let (code, detail) = match refused {
+            ReplyRefused::TableFull => (ErrorCode::TableFull, 0),
+            ReplyRefused::TooLarge(size) => (ErrorCode::ResultTooLarge, size as u64),
+        };
+        self.refuse(call, code, detail)?;
+        Err(ReplyError::Became(refused))
+    }
+
+    /// Keeps what a pipelined call answered, for calls that name it (ANS-4). The Return is the last thing written.
+    fn keep(&mut self, id: u16, length: usize) -> Settled {
+        let pending = self.out.pending();
+        let body = pending.get(pending.len().saturating_sub(length)..).unwrap_or_default();
+        let Some((handles, values)) = super::receive::read_kept(body) else { return Settled::NotKept };
+        let Some(first) = values.first() else { return Settled::None };
+        if let (Value::Reference(_), Some(only), 1) = (first, handles.get(0), handles.len()) {
+            let held = held_by(only);
+            self.hold(held);
+            return Settled::Reference(held);
+        }
+        // Room that calls may still claim is not given away.
+        let claimed = u64::from(self.limits.call_bytes).saturating_sub(self.answer_bytes);
+        if (self.store.free() as u64) < claimed + (length + S::Store::OVERHEAD) as u64 {
+            return Settled::NotKept;
+        }
+        if !self.store.put(kept_key(id), body) {
+            return Settled::NotKept;
+        }
+        let mut at = 0;
+        while let Some(handle) = self.kept_handle(id, at) {
+            self.hold(held_by(handle));
+            at += 1;
+        }
+        Settled::Kept
+    }
+
+    fn kept_handle(&self, id: u16, index: u32) -> Option<Descriptor> {
+        match Message::read(self.store.get(kept_key(id))?) {
+            Ok(Message::Return(kept)) => kept.handles.get(index),
+            _ => None,
+        }
+    }
+
+    /// Pins the objects among the references, giving slots to those without (REF-4, ADM-3). All or none.
+    fn pin(&mut self, references: &[Ref]) -> Result<(), PinError> {
+        for (index, reference) in references.iter().enumerate() {
+            let fine = match *reference {
+                Ref::Import(import) => self.holds(import),
+                Ref::Local(_) => true,
+                Ref::Promise(promise) => self.check_promise(promise).is_ok(),
+            };
+            if !fine {
+                return Err(PinError::BadReference(index));
+            }
+        }
+        for (index, reference) in references.iter().enumerate() {
+            let Ref::Local(key) = *reference else { continue };
+            if self.pin_one(key).is_none() {
+                self.unpin(references.get(..index).unwrap_or_default(), None);
+                return Err(PinError::TableFull);
+            }
+        }
+        Ok(())
+    }
+
+    fn pin_one(&mut self, key: ObjectKey) -> Option<()> {
+        let slot = match find_export::<S>(&self.exports, &self.keys, key) {
+            Some(slot) => slot,
+            None => self.new_export(key)?,
+        };
+        let export = self.exports.get_mut(slot)?;
+        export.pins += 1;
+        Some(())
+    }
+
+    /// Gives an object a slot: the one that has been free longest (REL-3).
+    fn new_export(&mut self, key: ObjectKey) -> Option<u32> {
+        let limit = self.peer_limits().imports as usize;
+        let slot = match self.free_exports.pop(&mut self.exports) {
+            Some(slot) => slot,
+            None if self.exports.len() < limit => self.exports.grow()?,
+            None => return None,
+        };
+        let export = self.exports.get_mut(slot)?;
+        (export.used, export.key) = (true, key);
+        self.keys.insert(key, slot);
+        Some(slot)
+    }
+
+    /// Undoes pins: with the message's ordinal they become sends, without nothing happened (REF-4).
+    fn unpin(&mut self, references: &[Ref], ordinal: Option<u64>) {
+        for reference in references {
+            let Ref::Local(key) = *reference else { continue };
+            let Some(slot) = find_export::<S>(&self.exports, &self.keys, key) else { continue };
+            let Some(export) = self.exports.get_mut(slot) else { continue };
+            export.pins -= 1;
+            match ordinal {
+                Some(ordinal) => {
+                    export.last_sent = ordinal;
+                    if !export.wire {
+                        export.wire = true;
+                        self.wire_exports += 1;
+                    }
+                }
+                // An object that had no slot before has none now; the host is not told of what never was.
+                None if !export.wire && export.holds == 0 && export.pins == 0 && !export.listed => {
+                    self.forget_export(slot, true);
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn forget_export(&mut self, slot: u32, never_used: bool) {
+        let Some(export) = self.exports.get_mut(slot) else { return };
+        export.used = false;
+        let key = core::mem::take(&mut export.key);
+        self.keys.remove(key);
+        if never_used {
+            self.free_exports.push_front(&mut self.exports, slot);
+        } else {
+            self.free_exports.push_back(&mut self.exports, slot);
+        }
+    }
+}
+
+/// The slot of an object.
+fn find_export<S: Storage>(exports: &S::Exports, keys: &S::Keys, key: ObjectKey) -> Option<u32> {
+    if key == ObjectKey::DIRECTORY {
+        return Some(0);
+    }
+    if S::Keys::INDEXED {
+        return keys.find(key);
+    }
+    let has_key = |slot: &u32| exports.get(*slot).is_some_and(|export| export.used && export.key == key);
+    (0..exports.len() as u32).find(has_key)
+}
+
+fn write_references<S: Storage>(writer: &mut Writer<'_>, exports: &S::Exports, keys: &S::Keys, references: &[Ref]) {
+    for reference in references {
+        let descriptor = match *reference {
+            Ref::Local(key) => {
+                let slot = find_export::<S>(exports, keys, key).unwrap_or_default();
+                let generation = exports.get(slot).map_or(0, |export| export.generation);
+                Descriptor::Sender { slot, generation }
+            }
+            Ref::Import(Import { slot, generation }) => Descriptor::Receiver { slot, generation },
+            Ref::Promise(promise) => Descriptor::Answer(promise.id),
+        };
+        descriptor.write(writer);
+    }
+}
+
+/// What a handle of our own Return holds here.
+fn held_by(handle: Descriptor) -> Held {
+    match handle {
+        Descriptor::Sender { slot, .. } => Held::Export(slot),
+        Descriptor::Receiver { slot, generation } => Held::Import { slot, generation },
+        Descriptor::Answer(_) => Held::Nothing,
+    }
+}
+
+/// The state that a host may have to know of a call: whether it still waits for a reply.
+impl<S: Storage> Session<S> {
+    /// Whether a call of the peer still waits for our reply.
+    pub fn is_open(&self, call: Answer) -> bool {
+        self.running_answer(call).is_some_and(|entry| entry.state == AnswerState::Running)
+    }
+}

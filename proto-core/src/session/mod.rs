@@ -1,0 +1,515 @@
+//! One side of a session: the tables and every rule about them (SPEC sections 4 to 7).
+//!
+//! A [`Session`] does no IO, knows no clock and never blocks. Its methods are of four classes, after quinn-proto:
+//!
+//! - **in**: [`Session::handle`] takes one received record and gives at most one [`Event`], which borrows the record only,
+//!   so that it can be answered while its arguments are read;
+//! - **commands**: [`Session::call`], [`Session::reply`], [`Session::refuse`], [`Session::cancel`], [`Session::retain`],
+//!   [`Session::release`]. A command that cannot be done says so before anything has changed;
+//! - **out**: [`Session::transmit`] and [`Session::transmitted`]; [`Session::poll_ready`] gives calls that waited for an
+//!   answer; [`Session::poll_notice`] tells what else became true. Poll all three after each `handle` and each command.
+//!   Nothing is lost by polling late: what they tell is state in the tables, not a queue;
+//! - **queries**: the rest.
+
+mod command;
+mod entry;
+mod error;
+mod receive;
+mod storage;
+mod transmit;
+
+use uuid::Uuid;
+
+pub use entry::ObjectKey;
+pub use entry::{Answer as AnswerEntry, Export as ExportEntry, Import as ImportEntry, Question as QuestionEntry};
+pub use error::{CallError, Ended, ReplyError, Rule, Stale};
+pub use storage::{Buffer, Fixed, FixedBuffer, FixedStore, KeyIndex, Micro, NoIndex, Storage, Store, Table};
+#[cfg(feature = "alloc")]
+pub use storage::{Growing, GrowingBuffer, GrowingStore, Host};
+
+use crate::message::{Descriptor, ErrorCode, Handles, Hello, Limits, Op};
+use crate::value::Values;
+use entry::{AnswerState, Held, List, QuestionState, Settled};
+use transmit::Outgoing;
+
+/// The version of the wire that this crate speaks.
+pub const VERSION: u16 = 1;
+
+/// One side of a session, in the storage `S`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Session<S: Storage> {
+    limits: Limits,
+    peer: Option<Hello>,
+    ended: Option<Ended>,
+    close_due: bool,
+
+    exports: S::Exports,
+    keys: S::Keys,
+    /// Exports without an object, the one that has been free longest first (REL-3).
+    free_exports: List,
+    /// Objects that nobody holds any more, for [`Self::poll_notice`].
+    freed: List,
+    wire_exports: u32,
+
+    imports: S::Imports,
+    /// Imports that lost their last holder (REL-1).
+    marked: List,
+    live_imports: u32,
+
+    questions: S::Questions,
+    free_questions: List,
+    /// Questions with a Finish due (FIN-1).
+    finishing: List,
+    open_questions: u32,
+    /// Bytes of our calls without Return (ADM-2).
+    question_bytes: u64,
+
+    answers: S::Answers,
+    /// Answers that the session gives by itself (ADM-6).
+    refused: List,
+    used_answers: u32,
+    /// Calls that wait for an answer, and of these the ones that may run.
+    waiting: u32,
+    ready: u32,
+    /// Answers with a cancel to tell of.
+    cancels: u32,
+    /// Bytes of the peer's calls without Return (ADM-7).
+    answer_bytes: u64,
+    store: S::Store,
+
+    /// Ordinals of the last sequenced message sent and received (MSG-2).
+    sent: u64,
+    received: u64,
+    /// Kinds that the peer sent and we don't know, a bit each (MSG-3).
+    unknown_kinds: u32,
+    /// Kinds of ours that the peer said it doesn't know.
+    refused_kinds: u32,
+    serial: u32,
+    out: Outgoing<S::Out>,
+}
+
+/// How a session is set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// What this side accepts. Fixed storage lowers what it has no room for; [`Session::limits`] tells the outcome.
+    pub limits: Limits,
+    /// Objects of ours that the peer may hold at a time.
+    pub exports: u32,
+    /// Calls of ours under way at a time.
+    pub calls: u16,
+    /// Output that may wait, bytes. At least the longest message to be sent, and some.
+    pub out_bytes: usize,
+    /// Bytes for calls that wait for a promise and for results kept for pipelined calls. At least `limits.call_bytes`.
+    pub store_bytes: usize,
+    /// Names this peer.
+    pub peer: Uuid,
+    /// Differs from one start of this peer to the next, as well as it can manage.
+    pub incarnation: u64,
+}
+
+/// A reference to an object of the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Import {
+    slot: u32,
+    generation: u16,
+}
+
+impl Import {
+    /// The peer's directory (DIR-1). It need not be retained or released.
+    pub const DIRECTORY: Self = Self { slot: 0, generation: 0 };
+
+    /// The exporter's slot, for people and for maps.
+    pub fn slot(self) -> u32 {
+        self.slot
+    }
+}
+
+/// One of our calls, from the command until its Return was received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Question {
+    id: u16,
+    serial: u32,
+}
+
+impl Question {
+    /// Its call id: unique among open calls, small, and free for others after the Return (CAL-1, CAL-3).
+    pub fn id(self) -> u16 {
+        self.id
+    }
+}
+
+/// One of the peer's calls, which waits for our reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Answer {
+    id: u16,
+    serial: u32,
+}
+
+impl Answer {
+    /// Its call id.
+    pub fn id(self) -> u16 {
+        self.id
+    }
+}
+
+/// A reference to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ref {
+    /// An object of ours.
+    Local(ObjectKey),
+    /// An object of the peer: it comes home (REF-5).
+    Import(Import),
+    /// What a pipelined call of ours will answer (ANS-1). Not in a reply.
+    Promise(Question),
+}
+
+/// What a call of ours is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Callee {
+    /// An object of the peer.
+    Import(Import),
+    /// What a pipelined call of ours will answer.
+    Promise(Question),
+}
+
+/// A call to be made: see [`Session::call`].
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// What it is for.
+    pub callee: Callee,
+    /// What to do.
+    pub op: Op,
+    /// The references among its arguments; values name them by their place here.
+    pub references: &'a [Ref],
+    /// Whether other calls may name its answer before it has settled.
+    pub pipelined: bool,
+    /// The peer's call that is being served and causes this one (CAL-6).
+    pub parent: Option<Answer>,
+}
+
+impl<'a> Call<'a> {
+    /// A plain call without references.
+    pub fn new(callee: Callee, op: Op) -> Self {
+        Self { callee, op, references: &[], pipelined: false, parent: None }
+    }
+
+    /// With references among the arguments.
+    pub fn references(self, references: &'a [Ref]) -> Self {
+        Self { references, ..self }
+    }
+
+    /// Whose answer other calls may name before it has settled.
+    pub fn pipelined(self) -> Self {
+        Self { pipelined: true, ..self }
+    }
+
+    /// Caused by a call of the peer.
+    pub fn parent(self, parent: Answer) -> Self {
+        Self { parent: Some(parent), ..self }
+    }
+}
+
+/// What a received record means to the host.
+#[derive(Clone, Copy, Debug)]
+#[must_use = "a request that is neither answered nor refused stays open"]
+pub enum Event<'f> {
+    /// The peer's Hello came: calls can be made.
+    Ready,
+    /// The peer calls.
+    Request(Request<'f>),
+    /// A call of ours has its Return.
+    Return(Return<'f>),
+}
+
+/// A call of the peer.
+///
+/// Each [`Reference::Import`] among its handles of the kind [`Descriptor::Sender`] is one hold of the host, to be given
+/// back by [`Session::release`]; one that was resolved from a [`Descriptor::Answer`] lives until the reply.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'f> {
+    /// To reply with.
+    pub call: Answer,
+    /// Our call that caused it, if that is still open (CAL-6).
+    pub parent: Option<Question>,
+    /// What it is for.
+    pub receiver: Receiver,
+    /// What to do.
+    pub op: Op,
+    /// The references among its arguments; see [`Session::resolve`].
+    pub handles: Handles<'f>,
+    /// Its arguments.
+    pub args: Values<'f>,
+}
+
+/// What a call of the peer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Receiver {
+    /// An object of ours.
+    Object(ObjectKey),
+    /// An answer that came home: the peer's own object. To be forwarded as a nested call (ANS-6).
+    Import(Import),
+    /// An answer that settled to a value: see [`Session::kept`] and [`crate::value::operate`] (OPS-5).
+    Value(Kept),
+}
+
+/// An answer whose value was kept for the calls that name it (ANS-4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Kept(u16);
+
+/// The Return of a call of ours.
+#[derive(Clone, Copy, Debug)]
+pub struct Return<'f> {
+    /// The call.
+    pub question: Question,
+    /// Its outcome.
+    pub outcome: Outcome,
+    /// The references among its values. Each resolved [`Reference::Import`] is one hold of the host.
+    pub handles: Handles<'f>,
+    /// The result (one value, or none for none), or what comes with the error code.
+    pub values: Values<'f>,
+}
+
+/// How a call of ours ended.
+pub type Outcome = Result<(), ErrorCode>;
+
+/// What a received handle names here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reference {
+    /// An object of ours: it came home (REF-5).
+    Local(ObjectKey),
+    /// An object of the peer.
+    Import(Import),
+    /// A value: what a named answer settled to.
+    Value(Kept),
+    /// None: what a named answer settled to.
+    None,
+}
+
+/// What became true: see [`Session::poll_notice`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// Neither the peer nor a call holds this object of ours any more.
+    Freed(ObjectKey),
+    /// The peer asks to stop this call, which still wants a reply (FIN-2).
+    Interrupted(Answer),
+}
+
+/// A reply that turned into an error: see [`ReplyError::Became`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ReplyRefused {
+    /// The result has more references than there is room for (ADM-3).
+    TableFull,
+    /// The result has so many bytes, more than the peer takes (ADM-5).
+    TooLarge(usize),
+}
+
+/// How full a session's tables are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Tables {
+    /// Objects of ours that the peer may hold, the directory included.
+    pub exports: u32,
+    /// Objects of the peer that we hold.
+    pub imports: u32,
+    /// Calls of ours whose id is not free yet.
+    pub questions: u32,
+    /// Calls of the peer that are not over yet.
+    pub answers: u32,
+}
+
+impl<S: Storage> Session<S> {
+    /// A session whose Hello is its first output.
+    pub fn new(config: Config) -> Self {
+        let answers = S::Answers::new(config.limits.answers.into());
+        let imports = S::Imports::new(config.limits.imports.min(Limits::MAX_IMPORTS) as usize);
+        let store = S::Store::new(config.store_bytes);
+        let for_itself = answers.limit() * S::Store::OVERHEAD;
+        let call_bytes = u32::try_from(store.limit().saturating_sub(for_itself)).unwrap_or(u32::MAX);
+        let limits = Limits {
+            max_message: config.limits.max_message.max(Limits::MIN_MESSAGE),
+            imports: u32::try_from(imports.limit()).unwrap_or(Limits::MAX_IMPORTS),
+            answers: u16::try_from(answers.limit()).unwrap_or(u16::MAX),
+            call_bytes: config.limits.call_bytes.min(call_bytes),
+            handles: config.limits.handles,
+            levels: config.limits.levels.max(1),
+        };
+        let mut session = Self {
+            limits,
+            peer: None,
+            ended: None,
+            close_due: false,
+            exports: S::Exports::new(config.exports.min(Limits::MAX_IMPORTS) as usize),
+            keys: S::Keys::default(),
+            free_exports: List::EMPTY,
+            freed: List::EMPTY,
+            wire_exports: 0,
+            imports,
+            marked: List::EMPTY,
+            live_imports: 0,
+            questions: S::Questions::new(config.calls.into()),
+            free_questions: List::EMPTY,
+            finishing: List::EMPTY,
+            open_questions: 0,
+            question_bytes: 0,
+            answers,
+            refused: List::EMPTY,
+            used_answers: 0,
+            waiting: 0,
+            ready: 0,
+            cancels: 0,
+            answer_bytes: 0,
+            store,
+            sent: 0,
+            received: 0,
+            unknown_kinds: 0,
+            refused_kinds: 0,
+            serial: 0,
+            out: Outgoing::new(config.out_bytes),
+        };
+        session.export_directory();
+        session.write_hello(Hello {
+            version_min: VERSION,
+            version_max: VERSION,
+            features: 0,
+            limits,
+            peer: config.peer,
+            incarnation: config.incarnation,
+        });
+        session
+    }
+
+    /// What this side announced.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// The peer's Hello, once it came.
+    pub fn peer(&self) -> Option<&Hello> {
+        self.peer.as_ref()
+    }
+
+    /// Why the session is over, if it is.
+    pub fn ended(&self) -> Option<Ended> {
+        self.ended
+    }
+
+    /// Says Close and ends the session (CLS-1). What is under way is lost.
+    pub fn close(&mut self, code: crate::message::CloseCode) {
+        self.end(Ended::Closed(code));
+    }
+
+    /// The stream is gone: the session is over (CLS-1).
+    pub fn link_lost(&mut self) {
+        self.end(Ended::LinkLost);
+    }
+
+    /// How full the tables are. Each side's are back at the baseline when nothing is held and nothing is under way.
+    pub fn tables(&self) -> Tables {
+        Tables {
+            exports: self.wire_exports,
+            imports: self.live_imports,
+            questions: self.open_questions,
+            answers: self.used_answers,
+        }
+    }
+
+    /// Sequenced messages sent and received (MSG-2).
+    pub fn ordinals(&self) -> (u64, u64) {
+        (self.sent, self.received)
+    }
+
+    /// Kinds of ours that the peer said it does not know, a bit each (MSG-3).
+    pub fn refused_kinds(&self) -> u32 {
+        self.refused_kinds
+    }
+
+    /// What a received handle names. For a handle of a [`Request`] until its reply, of a [`Return`] until the next record.
+    /// None if it is stale.
+    pub fn resolve(&self, handle: Descriptor) -> Option<Reference> {
+        match handle {
+            Descriptor::Sender { slot, generation } => {
+                Some(Reference::Import(Import { slot, generation })).filter(|_| self.is_live_import(slot, generation))
+            }
+            Descriptor::Receiver { slot, generation } => self.wire_export(slot, generation).map(Reference::Local),
+            Descriptor::Answer(id) => match self.answers.get(id.into())?.state {
+                AnswerState::Settled(settled) => self.settled_reference(id, settled),
+                _ => None,
+            },
+        }
+    }
+
+    /// A kept value and the handles of its references, until the reply of the call that named it.
+    ///
+    /// No value is none.
+    pub fn kept(&self, kept: Kept) -> Option<(Handles<'_>, Values<'_>)> {
+        receive::read_kept(self.store.get(kept_key(kept.0)).unwrap_or(NO_RESULT))
+    }
+
+    /// What a kept value's handle names. Its [`Reference::Local`] and [`Reference::Import`] live as long as the value.
+    pub fn resolve_kept(&self, handle: Descriptor) -> Option<Reference> {
+        // The handles are our own: what was the sender's object then is ours now.
+        match handle {
+            Descriptor::Sender { slot, .. } => {
+                self.exports.get(slot).filter(|export| export.used).map(|export| Reference::Local(export.key))
+            }
+            Descriptor::Receiver { slot, generation } => {
+                Some(Reference::Import(Import { slot, generation })).filter(|_| self.is_live_import(slot, generation))
+            }
+            Descriptor::Answer(_) => None,
+        }
+    }
+
+    fn settled_reference(&self, id: u16, settled: Settled) -> Option<Reference> {
+        match settled {
+            Settled::None => Some(Reference::None),
+            Settled::Kept => Some(Reference::Value(Kept(id))),
+            Settled::Reference(Held::Export(slot)) => self.exports.get(slot).map(|export| Reference::Local(export.key)),
+            Settled::Reference(Held::Import { slot, generation }) => {
+                Some(Reference::Import(Import { slot, generation }))
+            }
+            Settled::Reference(_) | Settled::NotKept | Settled::Failed(_) => None,
+        }
+    }
+
+    fn is_live_import(&self, slot: u32, generation: u16) -> bool {
+        slot == 0 && generation == 0
+            || self.imports.get(slot).is_some_and(|import| import.live && import.generation == generation)
+    }
+
+    /// The key of the export that a handle names, if it is live.
+    fn wire_export(&self, slot: u32, generation: u16) -> Option<ObjectKey> {
+        let export = self.exports.get(slot)?;
+        (export.wire && export.generation == generation).then_some(export.key)
+    }
+
+    /// The peer's limits; before its Hello, ours, since nothing is sent then.
+    fn peer_limits(&self) -> Limits {
+        self.peer.map_or(self.limits, |peer| peer.limits)
+    }
+
+    fn next_serial(&mut self) -> u32 {
+        self.serial = self.serial.wrapping_add(1);
+        self.serial
+    }
+
+    fn open_question(&self, question: Question) -> Option<&QuestionEntry> {
+        let entry = self.questions.get(question.id.into())?;
+        (entry.serial == question.serial && entry.state == QuestionState::Open).then_some(entry)
+    }
+
+    fn running_answer(&self, answer: Answer) -> Option<&AnswerEntry> {
+        let entry = self.answers.get(answer.id.into())?;
+        (entry.serial == answer.serial && entry.state == AnswerState::Running).then_some(entry)
+    }
+}
+
+/// The store's number for a waiting call and for a kept result of the same id.
+fn parked_key(id: u16) -> u32 {
+    u32::from(id) << 1
+}
+
+fn kept_key(id: u16) -> u32 {
+    u32::from(id) << 1 | 1
+}
+
+/// The body of a Return without a value.
+const NO_RESULT: &[u8] = &[crate::message::kind::RETURN, 0];

@@ -1,0 +1,425 @@
+//! What a session keeps its tables in: fixed capacity without a heap, or growing to a stated bound.
+//!
+//! One state machine, [`Session<S>`](super::Session), serves both; `S` is the only parameter. Free lists and marks are
+//! links inside the entries, so a table is one run of entries and nothing beside it.
+
+use core::fmt::Debug;
+use core::hash::{Hash, Hasher};
+
+use super::entry::{Answer, Export, Import, ObjectKey, Question};
+
+/// A run of entries, addressed by number, that never shrinks.
+pub trait Table<T: Default>: Clone + Eq + Hash + Debug {
+    /// An empty table that may hold `limit` entries, or fewer if it has less room.
+    fn new(limit: usize) -> Self;
+    /// How many entries there may ever be.
+    fn limit(&self) -> usize;
+    /// How many there are.
+    fn len(&self) -> usize;
+    /// Whether there is none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// An entry.
+    fn get(&self, index: u32) -> Option<&T>;
+    /// An entry, to change it.
+    fn get_mut(&mut self, index: u32) -> Option<&mut T>;
+    /// Appends a default entry and tells its number; None if the table is full. Nothing has changed then.
+    fn grow(&mut self) -> Option<u32>;
+}
+
+/// Finds an object's slot by its key.
+pub trait KeyIndex: Clone + Eq + Hash + Debug + Default {
+    /// Whether [`Self::find`] knows; if not, the session looks through the table.
+    const INDEXED: bool;
+    /// Notes a key's slot.
+    fn insert(&mut self, key: ObjectKey, slot: u32);
+    /// Forgets a key.
+    fn remove(&mut self, key: ObjectKey);
+    /// A key's slot.
+    fn find(&self, key: ObjectKey) -> Option<u32>;
+}
+
+/// Holds a few runs of bytes by number: calls that wait, results that are kept.
+pub trait Store: Clone + Eq + Hash + Debug {
+    /// An empty store of `limit` bytes, or fewer if it has less room.
+    fn new(limit: usize) -> Self;
+    /// Bytes that it may ever hold, what it needs for itself included.
+    fn limit(&self) -> usize;
+    /// Bytes that are free now.
+    fn free(&self) -> usize;
+    /// What it needs for itself for each run.
+    const OVERHEAD: usize;
+    /// Keeps a copy of `bytes`; false if there is no room, nothing has changed then.
+    fn put(&mut self, key: u32, bytes: &[u8]) -> bool;
+    /// The run of a number.
+    fn get(&self, key: u32) -> Option<&[u8]>;
+    /// Forgets it.
+    fn remove(&mut self, key: u32);
+}
+
+/// Contiguous bytes for output.
+pub trait Buffer: Clone + Debug {
+    /// A buffer that may grow to `limit` bytes, or has fewer.
+    fn new(limit: usize) -> Self;
+    /// Bytes that it may ever have.
+    fn limit(&self) -> usize;
+    /// The bytes.
+    fn bytes(&self) -> &[u8];
+    /// The bytes, to change them.
+    fn bytes_mut(&mut self) -> &mut [u8];
+    /// Makes it at least `length` bytes long; false if that is above the limit.
+    fn grow(&mut self, length: usize) -> bool;
+}
+
+/// Which storage a session has. A backend names one type for all its sessions.
+pub trait Storage: Clone + Eq + Hash + Debug {
+    /// Our objects that the peer holds.
+    type Exports: Table<Export>;
+    /// The peer's objects that we hold.
+    type Imports: Table<Import>;
+    /// Our calls.
+    type Questions: Table<Question>;
+    /// The peer's calls.
+    type Answers: Table<Answer>;
+    /// Object to slot.
+    type Keys: KeyIndex;
+    /// Waiting calls and kept results.
+    type Store: Store;
+    /// Output.
+    type Out: Buffer;
+}
+
+/// Fixed capacity, no heap: `EXPORTS`, `IMPORTS`, `CALLS` in each direction, `OUT` bytes of output and `STORE` bytes for
+/// calls that wait and results that are kept (each needs 8 bytes more than its own).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Micro<const EXPORTS: usize, const IMPORTS: usize, const CALLS: usize, const OUT: usize, const STORE: usize>;
+
+impl<const E: usize, const I: usize, const C: usize, const O: usize, const S: usize> Storage for Micro<E, I, C, O, S> {
+    type Exports = Fixed<Export, E>;
+    type Imports = Fixed<Import, I>;
+    type Questions = Fixed<Question, C>;
+    type Answers = Fixed<Answer, C>;
+    type Keys = NoIndex;
+    type Store = FixedStore<S>;
+    type Out = FixedBuffer<O>;
+}
+
+/// A table of at most `N` entries in place.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Fixed<T, const N: usize> {
+    entries: [T; N],
+    length: usize,
+    limit: usize,
+}
+
+impl<T: Default + Clone + Eq + Hash + Debug, const N: usize> Table<T> for Fixed<T, N> {
+    fn new(limit: usize) -> Self {
+        Self { entries: core::array::from_fn(|_| T::default()), length: 0, limit: limit.min(N) }
+    }
+
+    fn limit(&self) -> usize {
+        self.limit
+    }
+
+    fn len(&self) -> usize {
+        self.length
+    }
+
+    fn get(&self, index: u32) -> Option<&T> {
+        self.entries.get(..self.length)?.get(index as usize)
+    }
+
+    fn get_mut(&mut self, index: u32) -> Option<&mut T> {
+        self.entries.get_mut(..self.length)?.get_mut(index as usize)
+    }
+
+    fn grow(&mut self) -> Option<u32> {
+        if self.length >= self.limit {
+            return None;
+        }
+        self.length += 1;
+        u32::try_from(self.length - 1).ok()
+    }
+}
+
+/// No index: a table of a few entries is looked through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct NoIndex;
+
+impl KeyIndex for NoIndex {
+    const INDEXED: bool = false;
+    fn insert(&mut self, _: ObjectKey, _: u32) {}
+    fn remove(&mut self, _: ObjectKey) {}
+    fn find(&self, _: ObjectKey) -> Option<u32> {
+        None
+    }
+}
+
+/// `N` bytes for runs of bytes, one after the other, each behind its number and length.
+#[derive(Clone, Debug)]
+pub struct FixedStore<const N: usize> {
+    bytes: [u8; N],
+    used: usize,
+}
+
+impl<const N: usize> FixedStore<N> {
+    /// Where a run stands: the place of its head, and its length.
+    fn place(&self, key: u32) -> Option<(usize, usize)> {
+        let mut at = 0;
+        while at < self.used {
+            let head = self.bytes.get(at..at + 8)?;
+            let (have, length) = head.split_at_checked(4)?;
+            let length = u32::from_le_bytes(length.try_into().ok()?) as usize;
+            if have == key.to_le_bytes() {
+                return Some((at, length));
+            }
+            at += 8 + length;
+        }
+        None
+    }
+}
+
+impl<const N: usize> Store for FixedStore<N> {
+    const OVERHEAD: usize = 8;
+
+    fn new(_: usize) -> Self {
+        Self { bytes: [0; N], used: 0 }
+    }
+
+    fn limit(&self) -> usize {
+        N
+    }
+
+    fn free(&self) -> usize {
+        N.saturating_sub(self.used)
+    }
+
+    fn put(&mut self, key: u32, bytes: &[u8]) -> bool {
+        let Ok(length) = u32::try_from(bytes.len()) else { return false };
+        let Some(end) = self.used.checked_add(8 + bytes.len()) else { return false };
+        let Some(room) = self.bytes.get_mut(self.used..end) else { return false };
+        let (head, body) = room.split_at_mut(8);
+        let (head_key, head_length) = head.split_at_mut(4);
+        head_key.copy_from_slice(&key.to_le_bytes());
+        head_length.copy_from_slice(&length.to_le_bytes());
+        body.copy_from_slice(bytes);
+        self.used = end;
+        true
+    }
+
+    fn get(&self, key: u32) -> Option<&[u8]> {
+        let (at, length) = self.place(key)?;
+        self.bytes.get(at + 8..at + 8 + length)
+    }
+
+    fn remove(&mut self, key: u32) {
+        if let Some((at, length)) = self.place(key) {
+            let end = at + 8 + length;
+            if end <= self.used && self.used <= N {
+                self.bytes.copy_within(end..self.used, at);
+                self.used -= end - at;
+            }
+        }
+    }
+}
+
+impl<const N: usize> PartialEq for FixedStore<N> {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes.get(..self.used) == other.bytes.get(..other.used)
+    }
+}
+
+impl<const N: usize> Eq for FixedStore<N> {}
+
+impl<const N: usize> Hash for FixedStore<N> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.bytes.get(..self.used).hash(state);
+    }
+}
+
+/// `N` bytes of output in place.
+#[derive(Clone, Debug)]
+pub struct FixedBuffer<const N: usize>([u8; N]);
+
+impl<const N: usize> Buffer for FixedBuffer<N> {
+    fn new(_: usize) -> Self {
+        Self([0; N])
+    }
+
+    fn limit(&self) -> usize {
+        N
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+
+    fn grow(&mut self, length: usize) -> bool {
+        length <= N
+    }
+}
+
+#[cfg(feature = "alloc")]
+pub use growing::{Growing, GrowingBuffer, GrowingStore, Host};
+
+#[cfg(feature = "alloc")]
+mod growing {
+    use alloc::collections::BTreeMap;
+    use alloc::vec::Vec;
+
+    use super::{Answer, Buffer, Debug, Export, Hash, Import, KeyIndex, ObjectKey, Question, Storage, Store, Table};
+
+    /// Grows on the heap, each table to the bound it was given.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub struct Host;
+
+    impl Storage for Host {
+        type Exports = Growing<Export>;
+        type Imports = Growing<Import>;
+        type Questions = Growing<Question>;
+        type Answers = Growing<Answer>;
+        type Keys = BTreeMap<ObjectKey, u32>;
+        type Store = GrowingStore;
+        type Out = GrowingBuffer;
+    }
+
+    /// A table that grows to its limit.
+    #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+    pub struct Growing<T> {
+        entries: Vec<T>,
+        limit: usize,
+    }
+
+    impl<T: Default + Clone + Eq + Hash + Debug> Table<T> for Growing<T> {
+        fn new(limit: usize) -> Self {
+            Self { entries: Vec::new(), limit }
+        }
+
+        fn limit(&self) -> usize {
+            self.limit
+        }
+
+        fn len(&self) -> usize {
+            self.entries.len()
+        }
+
+        fn get(&self, index: u32) -> Option<&T> {
+            self.entries.get(index as usize)
+        }
+
+        fn get_mut(&mut self, index: u32) -> Option<&mut T> {
+            self.entries.get_mut(index as usize)
+        }
+
+        fn grow(&mut self) -> Option<u32> {
+            if self.entries.len() >= self.limit || self.entries.try_reserve(1).is_err() {
+                return None;
+            }
+            self.entries.push(T::default());
+            u32::try_from(self.entries.len() - 1).ok()
+        }
+    }
+
+    impl KeyIndex for BTreeMap<ObjectKey, u32> {
+        const INDEXED: bool = true;
+
+        fn insert(&mut self, key: ObjectKey, slot: u32) {
+            self.insert(key, slot);
+        }
+
+        fn remove(&mut self, key: ObjectKey) {
+            self.remove(&key);
+        }
+
+        fn find(&self, key: ObjectKey) -> Option<u32> {
+            self.get(&key).copied()
+        }
+    }
+
+    /// Runs of bytes on the heap, up to a limit in all.
+    #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+    pub struct GrowingStore {
+        runs: BTreeMap<u32, Vec<u8>>,
+        used: usize,
+        limit: usize,
+    }
+
+    impl Store for GrowingStore {
+        const OVERHEAD: usize = 0;
+
+        fn new(limit: usize) -> Self {
+            Self { runs: BTreeMap::new(), used: 0, limit }
+        }
+
+        fn limit(&self) -> usize {
+            self.limit
+        }
+
+        fn free(&self) -> usize {
+            self.limit.saturating_sub(self.used)
+        }
+
+        fn put(&mut self, key: u32, bytes: &[u8]) -> bool {
+            if bytes.len() > self.free() {
+                return false;
+            }
+            self.used += bytes.len();
+            self.runs.insert(key, bytes.into());
+            true
+        }
+
+        fn get(&self, key: u32) -> Option<&[u8]> {
+            self.runs.get(&key).map(Vec::as_slice)
+        }
+
+        fn remove(&mut self, key: u32) {
+            if let Some(run) = self.runs.remove(&key) {
+                self.used -= run.len();
+            }
+        }
+    }
+
+    /// Output bytes that grow to a limit.
+    #[derive(Clone, Debug)]
+    pub struct GrowingBuffer {
+        bytes: Vec<u8>,
+        limit: usize,
+    }
+
+    impl Buffer for GrowingBuffer {
+        fn new(limit: usize) -> Self {
+            Self { bytes: Vec::new(), limit }
+        }
+
+        fn limit(&self) -> usize {
+            self.limit
+        }
+
+        fn bytes(&self) -> &[u8] {
+            &self.bytes
+        }
+
+        fn bytes_mut(&mut self) -> &mut [u8] {
+            &mut self.bytes
+        }
+
+        fn grow(&mut self, length: usize) -> bool {
+            if length > self.limit {
+                return false;
+            }
+            if length > self.bytes.len() {
+                let target = length.next_power_of_two().clamp(256, self.limit.max(256));
+                if self.bytes.try_reserve_exact(target - self.bytes.len()).is_err() {
+                    return false;
+                }
+                self.bytes.resize(target, 0);
+            }
+            true
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The value model and its one encoding (SPEC section 8).
+//!
+//! Received values are borrowed from the message: [`Values::check`] validates a run in one pass, after which walking it
+//! cannot fail. Values are written with a [`ValueWriter`], which refuses whatever a receiver would refuse.
+
+mod nest;
+mod operate;
+#[cfg(feature = "alloc")]
+mod owned;
+mod read;
+mod text;
+mod write;
+
+pub use nest::{MAX_DEPTH, Top};
+pub use operate::{Outcome, operate};
+#[cfg(feature = "alloc")]
+pub use owned::{Exception as OwnedException, OwnedValue};
+pub use read::Values;
+pub use write::{ValueError, ValueWriter};
+
+/// Tag bytes; the folded ranges are given by their first and last.
+pub(crate) mod tag {
+    pub const NONE: u8 = 0x00;
+    pub const FALSE: u8 = 0x01;
+    pub const TRUE: u8 = 0x02;
+    pub const NOT_IMPLEMENTED: u8 = 0x03;
+    pub const INT: u8 = 0x04;
+    pub const BIG_INT: u8 = 0x05;
+    pub const FLOAT: u8 = 0x06;
+    pub const STRING: u8 = 0x07;
+    pub const BYTES: u8 = 0x08;
+    pub const TUPLE: u8 = 0x09;
+    pub const LIST: u8 = 0x0A;
+    pub const SET: u8 = 0x0B;
+    pub const MAP: u8 = 0x0C;
+    pub const REFERENCE: u8 = 0x0D;
+    pub const EXCEPTION: u8 = 0x0E;
+    pub const NAMED: u8 = 0x0F;
+    pub const SHORT_STRING: u8 = 0x40;
+    pub const SHORT_STRING_END: u8 = 0x5F;
+    pub const SHORT_TUPLE: u8 = 0x60;
+    pub const SHORT_TUPLE_END: u8 = 0x6F;
+    pub const SMALL_NEGATIVE: u8 = 0x70;
+    pub const SMALL_NEGATIVE_END: u8 = 0x7F;
+    pub const SMALL: u8 = 0x80;
+}
+
+/// The only NaN (VAL-2).
+pub(crate) const NAN_BITS: u64 = 0x7FF8_0000_0000_0000;
+
+/// One value, borrowed from the message that carries it.
+#[derive(Clone, Copy, Debug)]
+pub enum Value<'f> {
+    /// Nothing.
+    None,
+    /// A truth value.
+    Bool(bool),
+    /// The answer of an operation that does not know its operand, as in Python.
+    NotImplemented,
+    /// An integer within 64 bits.
+    Int(i64),
+    /// An integer beyond 64 bits.
+    BigInt(BigInt<'f>),
+    /// A float.
+    Float(f64),
+    /// Text.
+    Str(&'f str),
+    /// Bytes.
+    Bytes(&'f [u8]),
+    /// An immutable sequence.
+    Tuple(Values<'f>),
+    /// The contents of a list, without its identity.
+    List(Values<'f>),
+    /// The contents of a set, without its identity.
+    Set(Values<'f>),
+    /// The contents of a map, without its identity: key, value, key, value …
+    Map(Values<'f>),
+    /// Entry number so many of the message's handles.
+    Reference(u32),
+    /// An exception.
+    Exception(Exception<'f>),
+    /// A named argument: the name, and a run of exactly one value.
+    Named(&'f str, Values<'f>),
+}
+
+/// An integer beyond 64 bits: sign and magnitude.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BigInt<'f> {
+    /// Whether it is below zero.
+    pub negative: bool,
+    /// The magnitude, least significant byte first, the last byte not 0.
+    pub magnitude: &'f [u8],
+}
+
+impl BigInt<'_> {
+    /// Whether the number is canonical: beyond 64 bits and without leading zeros (VAL-1).
+    pub(crate) fn is_canonical(&self) -> bool {
+        let Some((&last, low)) = self.magnitude.split_last() else {
+            return false;
+        };
+        match low.len() {
+            0..=6 => false,
+            // Eight bytes: beyond i64 from 2^63 on, but -2^63 itself still fits.
+            7 => last > 0x80 || last == 0x80 && (!self.negative || low.iter().any(|&byte| byte != 0)),
+            _ => last != 0,
+        }
+    }
+}
+
+/// An exception by name, with exact arguments.
+#[derive(Clone, Copy, Debug)]
+pub struct Exception<'f> {
+    /// The path of its class, such as `KeyError`.
+    pub name: &'f str,
+    /// Its arguments.
+    pub args: Values<'f>,
+    /// A text for people, where there is one.
+    pub text: Option<&'f str>,
+    /// The entry of the handle list that is its traceback, where there is one.
+    pub traceback: Option<u32>,
+}
+
+#[cfg(test)]
+mod tests;

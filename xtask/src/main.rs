@@ -1,0 +1,58 @@
+//! The project's chores, run as `cargo xtask COMMAND`.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+mod no_alloc;
+mod setup;
+mod shell;
+mod spec;
+mod test;
+mod tree;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  test      install what is missing, run every check, end with `N passed, N failed`
+  spec      each rule of SPEC.md with the code and the case that cite it
+  no-alloc  link a bare program with the core for three chips, without an allocator
+  setup     only install what `test` would miss
+";
+
+fn main() -> ExitCode {
+    let root = workspace_root();
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match arguments.as_slice() {
+        ["test"] => return test::run(&root),
+        ["spec"] => spec::run(&root),
+        ["no-alloc"] => no_alloc::run(&root),
+        ["setup"] => setup::run(&root),
+        ["help" | "--help" | "-h"] => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The folder that holds this crate's folder. Cargo says at run time where that is; the value from
+/// compile time serves when the binary is started by hand.
+fn workspace_root() -> PathBuf {
+    let xtask = env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    xtask.parent().map_or(xtask.clone(), Path::to_path_buf)
+}
