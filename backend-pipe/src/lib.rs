@@ -1,1 +1,60 @@
-//! farref.
+//! farref over stdin and stdout, child processes and any `Read + Write` pair: blocking, plain threads, no async runtime.
+//!
+//! A program that serves an object on its stdin and stdout:
+//!
+//! ```no_run
+//! use farref_pipe::{Connection, Directory, Function, Options, Value};
+//!
+//! let directory = Directory::new().with("greet", "says hello", Function::new(|args| {
+//!     let name = args.get(0).and_then(Value::as_str).unwrap_or("you").to_owned();
+//!     Ok(Value::from(format!("hello {name}")))
+//! }));
+//! let (input, output) = farref_pipe::take_stdio()?;
+//! Connection::open(input, output, directory, Options::default())?.wait_closed();
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! and one that uses it, over one round trip for each `wait`:
+//!
+//! ```no_run
+//! use farref_pipe::{ChildProcess, Directory, Options, Remote};
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let child = ChildProcess::spawn(&mut std::process::Command::new("greeter"), Directory::new(), Options::default())?;
+//! let greeting = child.connection().root().invoke("greet", ["world"])?;
+//! assert_eq!(greeting.as_str(), Some("hello world"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! - [`Connection`]: one session; cloned and shared by threads.
+//! - [`Proxy`]: an object of the peer; dropping the last clone releases it. [`Promise`]: what a call will answer; calls can
+//!   be made on it at once. [`Remote`] has what can be done with both.
+//! - [`Object`]: what one's own objects implement; [`Function`], [`List`], [`Map`] and [`Directory`] are ready.
+//! - [`Value`]: what travels; immutable values by value, objects by [`Reference`].
+
+mod args;
+mod call;
+mod child;
+mod connection;
+mod container;
+mod error;
+mod object;
+mod proxy;
+mod serve;
+mod stdio;
+mod value;
+
+pub use args::Args;
+pub use child::ChildProcess;
+pub use connection::{Connection, Options, Traffic};
+pub use container::{List, Map};
+pub use error::Error;
+pub use farref_core::dispatch::MemberKind;
+pub use farref_core::message::{CloseCode, ErrorCode, Op};
+pub use farref_core::session::{CallError, Ended, Tables};
+pub use object::{Action, Directory, Function, Member, Object};
+pub use proxy::{Items, Pending, Promise, Proxy, Remote};
+#[cfg(unix)]
+pub use stdio::take_stdio;
+pub use stdio::{ReadFn, WriteFn};
+pub use value::{Exception, Reference, Value};

@@ -175,6 +175,11 @@ impl<'f> Arguments<'f> {
             _ => None,
         }
     }
+
+    /// The handle that [`Value::Reference`] names, wherever among the arguments it stands.
+    pub fn handle(&self, reference: u32) -> Option<Descriptor> {
+        self.handles.get(reference)
+    }
 }
 
 /// Proof that a request was replied to or put off.
@@ -273,6 +278,16 @@ impl Reply<'_> {
         self.session.resolve(handle)
     }
 
+    /// The value of a [`Reference::Value`], and the handles of its references.
+    pub fn kept(&self, kept: Kept) -> Option<(Handles<'_>, Values<'_>)> {
+        self.session.kept(kept)
+    }
+
+    /// What a handle of a kept value names.
+    pub fn resolve_kept(&self, handle: Descriptor) -> Option<Reference> {
+        self.session.resolve_kept(handle)
+    }
+
     /// Keeps a reference from the arguments beyond the call. Give it back with [`Session::release`].
     pub fn keep(&mut self, import: Import) {
         self.session.retain(import);
@@ -334,6 +349,8 @@ trait Calls {
     ) -> Result<Question, CallError>;
     fn retain(&mut self, import: Import);
     fn resolve(&self, handle: Descriptor) -> Option<Reference>;
+    fn kept(&self, kept: Kept) -> Option<(Handles<'_>, Values<'_>)>;
+    fn resolve_kept(&self, handle: Descriptor) -> Option<Reference>;
 }
 
 impl<S: Storage> Calls for Session<S> {
@@ -366,6 +383,14 @@ impl<S: Storage> Calls for Session<S> {
 
     fn resolve(&self, handle: Descriptor) -> Option<Reference> {
         Session::resolve(self, handle)
+    }
+
+    fn kept(&self, kept: Kept) -> Option<(Handles<'_>, Values<'_>)> {
+        Session::kept(self, kept)
+    }
+
+    fn resolve_kept(&self, handle: Descriptor) -> Option<Reference> {
+        Session::resolve_kept(self, handle)
     }
 }
 

@@ -31,11 +31,20 @@ impl Ahead {
         Ok(self.file.metadata()?.len())
     }
 
-    pub(super) fn move_to(&mut self, position: u64) {
+    /// Moves the position to where the operating system agrees that a file may have bytes.
+    pub(super) fn move_to(&mut self, position: u64) -> io::Result<()> {
+        self.file.seek(SeekFrom::Start(position))?;
         if position != self.position {
             self.forget();
             self.position = position;
         }
+        Ok(())
+    }
+
+    /// Moves back to a position that was there before.
+    pub(super) fn back_to(&mut self, position: u64) {
+        self.forget();
+        self.position = position;
     }
 
     /// What was read already.

@@ -169,7 +169,7 @@ impl FileError {
 }
 
 impl fmt::Display for FileError {
-    /// The text that Python shows, after the name of the exception.
+    /// The last line that Python shows of such an exception.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.exception())?;
         match self {

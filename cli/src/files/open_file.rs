@@ -50,8 +50,8 @@ impl OpenFile {
     pub(super) fn new(file: File, mode: Mode, path: &str) -> Result<Self, FileError> {
         let mut ahead = Ahead::new(file);
         if mode.access == Access::Append {
-            let end = ahead.size();
-            ahead.move_to(end.map_err(|error| FileError::from_io(&error, path))?);
+            let moved = ahead.size().and_then(|end| ahead.move_to(end));
+            moved.map_err(|error| FileError::from_io(&error, path))?;
         }
         Ok(Self { path: path.to_owned(), mode, open: Mutex::new(Some(ahead)) })
     }
@@ -136,7 +136,7 @@ impl OpenFile {
             let position = i64::try_from(i128::from(base) + i128::from(offset)).ok();
             let position = position.and_then(|position| u64::try_from(position).ok());
             let position = position.ok_or_else(|| FileError::invalid_argument(&self.path))?;
-            file.move_to(position);
+            self.io(file.move_to(position))?;
             Ok(position)
         })
     }
@@ -257,7 +257,7 @@ impl OpenFile {
         match String::from_utf8(file.consume(len)) {
             Ok(text) => Ok(Data::Text(text)),
             Err(error) => {
-                file.move_to(start);
+                file.back_to(start);
                 let fault = error.utf8_error();
                 let valid = fault.valid_up_to();
                 Err(FileError::decode(&error.as_bytes()[valid..], fault.error_len(), start + valid as u64, &self.path))

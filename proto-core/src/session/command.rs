@@ -97,7 +97,8 @@ impl<S: Storage> Session<S> {
                     AppendError::TooLarge(size) if size > peer.max_message.min(peer.call_bytes) as usize => {
                         CallError::TooLarge(size)
                     }
-                    AppendError::TooLarge(_) | AppendError::NoRoom => CallError::Overloaded,
+                    AppendError::TooLarge(_) => CallError::Overloaded,
+                    AppendError::NoRoom => CallError::NoRoom,
                 });
             }
         };
@@ -289,6 +290,16 @@ impl<S: Storage> Session<S> {
     /// Whether a call could be made now, as far as ids and output go.
     pub fn can_call(&self) -> bool {
         self.ended.is_none() && self.peer.is_some_and(|peer| self.free_question_id_exists(peer.limits.answers))
+    }
+
+    /// Whether an object of ours has a slot: the peer or a call may hold it.
+    pub fn is_exported(&self, key: ObjectKey) -> bool {
+        find_export::<S>(&self.exports, &self.keys, key).is_some()
+    }
+
+    /// Whether [`Self::poll_ready`] has a call to give.
+    pub fn has_ready(&self) -> bool {
+        self.ready > 0
     }
 
     /// Whether a reference is held here.

@@ -106,8 +106,10 @@ pub enum CallError {
     BadParent,
     /// Reference so many is not, or no longer, ours to send.
     BadReference(usize),
-    /// No call id, no call bytes or no room for output is free. Outside any handler: wait. Inside: give up (ADM-2).
+    /// No call id or no call bytes are free. Outside any handler: wait. Inside: give up (ADM-2).
     Overloaded,
+    /// No room for output now. It comes as the peer reads, so that waiting for it ends.
+    NoRoom,
     /// The tables of exports are full (ADM-3).
     TableFull,
     /// More references than the peer takes in one message (ADM-3).
@@ -131,7 +133,8 @@ impl fmt::Display for CallError {
             Self::NotAPromise => out.write_str("the answer has settled, or its call was not pipelined"),
             Self::BadParent => out.write_str("the parent is no call that is being served"),
             Self::BadReference(index) => write!(out, "reference {index} is not of this session, or was released"),
-            Self::Overloaded => out.write_str("overloaded: no room for another call now"),
+            Self::Overloaded => out.write_str("overloaded: the peer takes no more calls now"),
+            Self::NoRoom => out.write_str("no room for output now"),
             Self::TableFull => out.write_str("the reference tables are full"),
             Self::TooManyReferences => out.write_str("more references than the peer takes in one message"),
             Self::TooManyPromises => out.write_str("more promises than a message may name"),

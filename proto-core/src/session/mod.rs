@@ -23,6 +23,7 @@ use uuid::Uuid;
 pub use entry::ObjectKey;
 pub use entry::{Answer as AnswerEntry, Export as ExportEntry, Import as ImportEntry, Question as QuestionEntry};
 pub use error::{CallError, Ended, ReplyError, Rule, Stale};
+pub use receive::read_kept;
 pub use storage::{Buffer, Fixed, FixedBuffer, FixedStore, KeyIndex, Micro, NoIndex, Storage, Store, Table};
 #[cfg(feature = "alloc")]
 pub use storage::{Growing, GrowingBuffer, GrowingStore, Host};
@@ -441,7 +442,12 @@ impl<S: Storage> Session<S> {
     ///
     /// No value is none.
     pub fn kept(&self, kept: Kept) -> Option<(Handles<'_>, Values<'_>)> {
-        receive::read_kept(self.store.get(kept_key(kept.0)).unwrap_or(NO_RESULT))
+        read_kept(self.kept_body(kept))
+    }
+
+    /// A kept value as bytes, to be copied out and read with [`read_kept`].
+    pub fn kept_body(&self, kept: Kept) -> &[u8] {
+        self.store.get(kept_key(kept.0)).unwrap_or(NO_RESULT)
     }
 
     /// What a kept value's handle names. Its [`Reference::Local`] and [`Reference::Import`] live as long as the value.

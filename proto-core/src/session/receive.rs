@@ -603,8 +603,8 @@ fn named_answers(call: &Call<'_>) -> Option<Named> {
     of_target.into_iter().chain(of_handles).all(|id| named.add(id)).then_some(named)
 }
 
-/// Reads the body of a Return that was kept for its value.
-pub(super) fn read_kept(body: &[u8]) -> Option<(Handles<'_>, Values<'_>)> {
+/// Reads a kept value, a copy of [`Session::kept_body`]: the handles of its references, and the value, if it is not none.
+pub fn read_kept(body: &[u8]) -> Option<(Handles<'_>, Values<'_>)> {
     match Message::read(body) {
         Ok(Message::Return(kept)) => {
             Some((kept.handles, Values::check(kept.values, Top::Result, kept.handles.len()).ok()?))

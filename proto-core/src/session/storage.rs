@@ -59,7 +59,7 @@ pub trait Store: Clone + Eq + Hash + Debug {
 }
 
 /// Contiguous bytes for output.
-pub trait Buffer: Clone + Debug {
+pub trait Buffer: Clone + Eq + Hash + Debug {
     /// A buffer that may grow to `limit` bytes, or has fewer.
     fn new(limit: usize) -> Self;
     /// Bytes that it may ever have.
@@ -239,7 +239,7 @@ impl<const N: usize> Hash for FixedStore<N> {
 }
 
 /// `N` bytes of output in place.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FixedBuffer<const N: usize>([u8; N]);
 
 impl<const N: usize> Buffer for FixedBuffer<N> {
@@ -385,7 +385,7 @@ mod growing {
     }
 
     /// Output bytes that grow to a limit.
-    #[derive(Clone, Debug)]
+    #[derive(Clone, Debug, PartialEq, Eq, Hash)]
     pub struct GrowingBuffer {
         bytes: Vec<u8>,
         limit: usize,

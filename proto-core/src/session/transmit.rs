@@ -49,6 +49,8 @@ impl<B: Buffer> Outgoing<B> {
 
     /// Appends a record of at most `max_body` bytes, leaving `keep_free` bytes; gives the length of its body.
     pub fn append(&mut self, max_body: usize, keep_free: usize, write: WriteBody<'_>) -> Result<usize, AppendError> {
+        // What could never be written is told as too large, not as a lack of room that waiting would end.
+        let max_body = max_body.min(self.buffer.limit().saturating_sub(keep_free + varint_len(max_body as u64)));
         let prefix = varint_len(max_body as u64);
         loop {
             let room = self.buffer.bytes().len().saturating_sub(self.end + prefix + keep_free).min(max_body);

@@ -44,8 +44,14 @@ impl<R> OwnedValue<R> {
     ///
     /// A named argument becomes its value.
     pub fn new(value: Value<'_>, resolve: &mut impl FnMut(u32) -> R) -> Self {
-        fn all<R>(values: Values<'_>, resolve: &mut impl FnMut(u32) -> R) -> Vec<OwnedValue<R>> {
-            values.map(|value| OwnedValue::new(value, resolve)).collect()
+        Self::substitute(value, &mut |index| Self::Reference(resolve(index)))
+    }
+
+    /// Copies a received value; `resolve` gives what stands in the place of a reference: a handle may name an answer that
+    /// settled to a value.
+    pub fn substitute(value: Value<'_>, resolve: &mut impl FnMut(u32) -> Self) -> Self {
+        fn all<R>(values: Values<'_>, resolve: &mut impl FnMut(u32) -> OwnedValue<R>) -> Vec<OwnedValue<R>> {
+            values.map(|value| OwnedValue::substitute(value, resolve)).collect()
         }
         match value {
             Value::None => Self::None,
@@ -62,18 +68,21 @@ impl<R> OwnedValue<R> {
             Value::Map(mut entries) => {
                 let mut map = Vec::with_capacity(entries.len() / 2);
                 while let (Some(key), Some(value)) = (entries.next(), entries.next()) {
-                    map.push((Self::new(key, resolve), Self::new(value, resolve)));
+                    map.push((Self::substitute(key, resolve), Self::substitute(value, resolve)));
                 }
                 Self::Map(map)
             }
-            Value::Reference(index) => Self::Reference(resolve(index)),
+            Value::Reference(index) => resolve(index),
             Value::Exception(exception) => Self::Exception(Exception {
                 name: exception.name.into(),
                 args: all(exception.args, resolve),
                 text: exception.text.map(Into::into),
-                traceback: exception.traceback.map(resolve),
+                traceback: match exception.traceback.map(resolve) {
+                    Some(Self::Reference(traceback)) => Some(traceback),
+                    _ => None,
+                },
             }),
-            Value::Named(_, value) => value.first().map_or(Self::None, |value| Self::new(value, resolve)),
+            Value::Named(_, value) => value.first().map_or(Self::None, |value| Self::substitute(value, resolve)),
         }
     }
 
@@ -98,7 +107,7 @@ impl<R> OwnedValue<R> {
 
     /// Writes the value; its references get the numbers from `next` on, and `next` goes up by their count.
     pub fn write(&self, writer: &mut ValueWriter<'_>, next: &mut usize) -> Result<(), ValueError> {
-        let mut number = |next: &mut usize| {
+        let number = |next: &mut usize| {
             *next += 1;
             *next - 1
         };

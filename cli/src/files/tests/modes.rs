@@ -151,9 +151,11 @@ fn seek_and_truncate() {
     assert_eq!(file.seek(8, 0), Ok(8));
     assert_eq!(file.write(DataRef::Bytes(b"!")), Ok(1));
     assert_eq!(fs::read(fixture.path("f")).unwrap(), b"012xyz\0\0!");
-    assert_eq!(file.seek(i64::MAX, 0), Ok(i64::MAX as u64));
-    assert_eq!(file.read(None, LIMIT), Ok(bytes(b"")));
-    assert_eq!(kind(file.write(DataRef::Bytes(b"!"))).0, "OSError");
+    // How far is too far depends on the file system.
+    match file.seek(i64::MAX, 0) {
+        Ok(_) => assert_eq!(kind(file.write(DataRef::Bytes(b"!"))).0, "OSError"),
+        Err(error) => assert_eq!(error.errno(), Some(22)),
+    }
     assert_eq!(kind(file.truncate(Some(u64::MAX))).0, "OSError");
 }
 

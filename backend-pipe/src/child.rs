@@ -1,0 +1,100 @@
+//! A peer that is a child process.
+
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::connection::{Connection, Options};
+use crate::error::Error;
+use crate::object::Directory;
+
+/// A child process that serves on its standard input and output. Its standard error is that of this process, unless the
+/// command says otherwise. Dropping it closes the session and waits for the process.
+pub struct ChildProcess {
+    connection: Connection,
+    child: Mutex<Child>,
+}
+
+/// How long a child may take to end by itself when its input has ended.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+impl ChildProcess {
+    /// Starts the command and a session with it.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be started or ends before it answers, with its exit status.
+    pub fn spawn(command: &mut Command, directory: Directory, options: Options) -> Result<Self, Error> {
+        let name = command.get_program().to_string_lossy().into_owned();
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| Error::Io(error.kind(), format!("cannot start {name}: {error}")))?;
+        let (Some(read), Some(write)) = (child.stdout.take(), child.stdin.take()) else {
+            return Err(Error::Misplaced("the child has no pipes"));
+        };
+        match Connection::open(read, write, directory, options) {
+            Ok(connection) => Ok(Self { connection, child: Mutex::new(child) }),
+            Err(error @ (Error::NoPeer | Error::Ended(_))) => {
+                let text = match end(&mut child) {
+                    Some(status) => format!("{name} ended before it answered ({status})"),
+                    None => format!("{name}: {error}"),
+                };
+                Err(Error::Io(std::io::ErrorKind::ConnectionRefused, text))
+            }
+            Err(error) => {
+                end(&mut child);
+                Err(error)
+            }
+        }
+    }
+
+    /// The session.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.lock().id()
+    }
+
+    /// Kills the process. Every waiting call fails at once.
+    pub fn kill(&self) -> Result<(), Error> {
+        Ok(self.lock().kill()?)
+    }
+
+    /// Closes the session and waits for the process to end; after two seconds it is killed.
+    pub fn finish(&self) -> Result<ExitStatus, Error> {
+        self.connection.close();
+        let mut child = self.lock();
+        end(&mut child);
+        Ok(child.wait()?)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Child> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for ChildProcess {
+    fn drop(&mut self) {
+        let _ = self.finish();
+    }
+}
+
+/// Waits a while for a process whose input has ended, then kills it. Its status, if it ended by itself.
+fn end(child: &mut Child) -> Option<ExitStatus> {
+    let start = Instant::now();
+    while start.elapsed() < PATIENCE {
+        match child.try_wait() {
+            Ok(Some(status)) => return Some(status),
+            Ok(None) => thread::sleep(Duration::from_millis(2)),
+            Err(_) => break,
+        }
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    None
+}

@@ -1,0 +1,116 @@
+//! What can go wrong with a call.
+
+use std::{fmt, io};
+
+use farref_core::message::ErrorCode;
+use farref_core::session::{CallError, Ended};
+
+use crate::value::{Exception, Value};
+
+/// Why a call failed, and whose fault it is.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Error {
+    /// The object raised an exception.
+    Raised(Box<Exception>),
+    /// The peer refused the call: the code says why and whose fault it is, the values say more.
+    Refused(ErrorCode, Vec<Value>),
+    /// The call could not be made.
+    NotMade(CallError),
+    /// The session is over; whether the call took effect is unknown.
+    Ended(Ended),
+    /// What was read is no farref peer: no preamble within the first 64 KiB, or before the end.
+    NoPeer,
+    /// The connection could not be set up.
+    Io(io::ErrorKind, String),
+    /// Something of another connection, or a promise, stands where it cannot.
+    Misplaced(&'static str),
+}
+
+impl Error {
+    /// An exception with one text as its argument.
+    pub fn raise(name: impl Into<String>, text: impl Into<String>) -> Self {
+        Self::raise_with(name, vec![Value::Str(text.into())])
+    }
+
+    /// An exception with these arguments.
+    pub fn raise_with(name: impl Into<String>, args: Vec<Value>) -> Self {
+        Self::Raised(Box::new(Exception { name: name.into(), args, text: None, traceback: None }))
+    }
+
+    /// That the arguments do not fit, and what would.
+    pub fn bad_arguments(expected: impl Into<String>) -> Self {
+        Self::Refused(ErrorCode::BadArguments, vec![Value::Str(expected.into())])
+    }
+
+    /// That there is no such member.
+    pub fn no_such_member(name: impl Into<Value>) -> Self {
+        Self::Refused(ErrorCode::NoSuchMember, vec![name.into()])
+    }
+
+    /// That the object does not do this.
+    pub fn unsupported(op: farref_core::message::Op) -> Self {
+        Self::Refused(ErrorCode::Unsupported, vec![Value::Int(op.number() as i64)])
+    }
+
+    /// That it is not allowed.
+    pub fn denied(text: impl Into<String>) -> Self {
+        Self::Refused(ErrorCode::AccessDenied, vec![Value::Str(text.into())])
+    }
+
+    /// The exception's name, if it is one.
+    pub fn exception(&self) -> Option<&Exception> {
+        if let Self::Raised(exception) = self { Some(exception) } else { None }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Raised(exception) => exception.fmt(out),
+            Self::Refused(code, values) => refused(out, *code, values.first()),
+            Self::NotMade(error) => error.fmt(out),
+            Self::Ended(ended) => ended.fmt(out),
+            Self::NoPeer => out.write_str("no farref peer answers there"),
+            Self::Io(_, text) => out.write_str(text),
+            Self::Misplaced(what) => out.write_str(what),
+        }
+    }
+}
+
+fn refused(out: &mut fmt::Formatter<'_>, code: ErrorCode, detail: Option<&Value>) -> fmt::Result {
+    let number = detail.and_then(Value::as_int);
+    match (code, detail.and_then(Value::as_str)) {
+        (ErrorCode::NoSuchMember, Some(name)) => write!(out, "no such name: {name}"),
+        (ErrorCode::NoSuchMember, None) => write!(out, "no such member: {}", number.unwrap_or(-1)),
+        (ErrorCode::NoSuchObject, _) => out.write_str("the object is gone"),
+        (ErrorCode::Unsupported, _) => {
+            let op = number.and_then(|number| farref_core::message::Op::from_number(number as u64));
+            match op {
+                Some(op) => write!(out, "the object does not support {op}"),
+                None => out.write_str("the object does not support this"),
+            }
+        }
+        (ErrorCode::BadArguments, Some(expected)) => write!(out, "bad arguments; expected {expected}"),
+        (ErrorCode::AccessDenied, Some(text)) => write!(out, "not allowed: {text}"),
+        (ErrorCode::ResultTooLarge, _) => match number {
+            Some(size @ 1..) => {
+                write!(out, "the result of {size} bytes is too large for one message; read it in parts")
+            }
+            _ => out.write_str("the result is too large for one message; read it in parts"),
+        },
+        (ErrorCode::Overloaded, _) => out.write_str("the peer is overloaded; try again later"),
+        (ErrorCode::Cancelled, _) => out.write_str("cancelled"),
+        (ErrorCode::NotKept, _) => out.write_str("the value was not kept for the next step; wait for it first"),
+        (code, Some(text)) => write!(out, "{code}: {text}"),
+        (code, None) => write!(out, "{code}"),
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error.kind(), error.to_string())
+    }
+}

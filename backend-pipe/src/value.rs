@@ -1,0 +1,83 @@
+//! Values and references of a host.
+
+use std::fmt;
+use std::sync::Arc;
+
+use farref_core::value::{OwnedException, OwnedValue};
+
+use crate::object::Object;
+use crate::proxy::{Promise, Proxy};
+
+/// What travels: immutable values by value, objects by reference.
+pub type Value = OwnedValue<Reference>;
+
+/// An exception by name with exact arguments.
+pub type Exception = OwnedException<Reference>;
+
+/// A reference inside a value.
+#[derive(Clone)]
+pub enum Reference {
+    /// An object of this process. One that comes home is the object that left.
+    Local(Arc<dyn Object>),
+    /// An object of a peer.
+    Remote(Proxy),
+    /// What a call will answer. Only in the arguments of calls over the same connection; never received.
+    Promise(Promise),
+}
+
+impl Reference {
+    /// Wraps an object of this process.
+    pub fn local(object: impl Object) -> Self {
+        Self::Local(Arc::new(object))
+    }
+
+    /// The proxy, if it is an object of a peer.
+    pub fn remote(&self) -> Option<&Proxy> {
+        if let Self::Remote(proxy) = self { Some(proxy) } else { None }
+    }
+}
+
+/// Identity: the same object, not an equal one.
+impl PartialEq for Reference {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Local(left), Self::Local(right)) => Arc::ptr_eq(left, right),
+            (Self::Remote(left), Self::Remote(right)) => left == right,
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Debug for Reference {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local(object) => write!(out, "<local {:p}>", Arc::as_ptr(object)),
+            Self::Remote(proxy) => proxy.fmt(out),
+            Self::Promise(_) => out.write_str("<promise>"),
+        }
+    }
+}
+
+impl From<Proxy> for Reference {
+    fn from(proxy: Proxy) -> Self {
+        Self::Remote(proxy)
+    }
+}
+
+impl From<Promise> for Reference {
+    fn from(promise: Promise) -> Self {
+        Self::Promise(promise)
+    }
+}
+
+impl From<Arc<dyn Object>> for Reference {
+    fn from(object: Arc<dyn Object>) -> Self {
+        Self::Local(object)
+    }
+}
+
+impl From<Reference> for Value {
+    fn from(reference: Reference) -> Self {
+        Self::Reference(reference)
+    }
+}

@@ -1,0 +1,233 @@
+//! What a state of the model is: two real sessions, the bytes between them, and what the two applications remember.
+
+use std::collections::VecDeque;
+
+use farref_core::Uuid;
+use farref_core::frame::{Split, split};
+use farref_core::message::{Descriptor, ErrorCode, FinishMode, Limits, Message};
+use farref_core::session::{Answer, Config, Import, Micro, ObjectKey, Question, Receiver, Reference, Session};
+
+/// Calls in each direction at a time.
+pub const CALLS: usize = 2;
+
+/// The smallest storage that fits: the directory and one object in each table.
+pub type Core = Session<Micro<2, 2, CALLS, 256, 96>>;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct State {
+    pub sides: [Side; 2],
+    /// Records under way, by their sender.
+    pub wires: [VecDeque<Record>; 2],
+    /// What went wrong in the step that led here; nothing follows.
+    pub broken: Option<Broken>,
+}
+
+/// A record under way, and which object its handle meant when it was sent.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Record {
+    pub body: Vec<u8>,
+    pub meant: Option<ObjectKey>,
+}
+
+/// A session and its application.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Side {
+    pub core: Core,
+    /// The key that each object of this side has now. One that was freed comes back as another object.
+    pub objects: Vec<ObjectKey>,
+    pub held: Vec<Hold>,
+    /// Calls of this side, by id, until nothing under way can refer to them.
+    pub calls: [Option<Made>; CALLS],
+    /// Calls of the other side that wait for a reply, by id.
+    pub serving: Vec<Serving>,
+    pub made: u8,
+    pub left: Left,
+}
+
+/// What a side may still do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Left {
+    /// Calls, of any sort.
+    pub calls: u8,
+    /// Of these with an object of its own as argument.
+    pub sends: u8,
+    pub cancels: u8,
+}
+
+/// A reference that the application holds, so many times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Hold {
+    pub import: Import,
+    pub slot: u32,
+    pub generation: u16,
+    pub key: ObjectKey,
+    pub count: u8,
+}
+
+/// A call that was made, seen from above both sides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Made {
+    pub question: Question,
+    /// Counts the calls of a side; travels as the argument.
+    pub number: u8,
+    pub pipelined: bool,
+    pub target: Meant,
+    pub carried: Option<Meant>,
+    pub cancelled: Option<FinishMode>,
+    pub stage: Stage,
+    /// Set by the callee's application, or by a Return that the callee's session gave by itself.
+    pub outcome: Option<Outcome>,
+    pub returned: bool,
+}
+
+/// What a target or an argument means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Meant {
+    /// An object of the callee, or an argument of the caller's.
+    Object(ObjectKey),
+    /// What the caller's call of that id is answered.
+    Answer(u16),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// Not received yet.
+    Sent,
+    /// Received, and not told to the application.
+    Parked,
+    /// Told to the application.
+    Started,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// An object of the callee.
+    Object(ObjectKey),
+    /// An object of the caller.
+    Home(ObjectKey),
+    Value,
+    Failed(ErrorCode),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Serving {
+    pub call: Answer,
+    pub receiver: Receiver,
+    pub interrupted: bool,
+}
+
+/// What must never happen in a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Broken {
+    /// A session ended.
+    Ended,
+    /// A command failed that must not.
+    Command,
+    /// A call id was free while the other side, or a call under way, could still refer to it.
+    IdReused,
+    /// A request came for another object than the one meant, or for none.
+    WrongTarget,
+    /// A request or a Return had other arguments or another result than the one meant.
+    WrongContent,
+    /// A Return came for another call, twice, or for one whose Return is not wanted.
+    WrongReturn,
+    /// A call ran before one that was made earlier on the same promise.
+    OutOfOrder,
+    /// An object was told to be free while somebody held it.
+    FreedInUse,
+}
+
+impl Side {
+    fn new(objects: u32, left: Left) -> Self {
+        let limits =
+            Limits { max_message: 64, imports: 2, answers: CALLS as u16, call_bytes: 24, handles: 2, levels: 3 };
+        let core = Session::new(Config {
+            limits,
+            exports: 2,
+            calls: CALLS as u16,
+            out_bytes: 256,
+            store_bytes: 96,
+            peer: Uuid::nil(),
+            incarnation: 0,
+        });
+        let objects = (1..=objects).map(ObjectKey).collect();
+        Self { core, objects, held: vec![], calls: [None; CALLS], serving: vec![], made: 0, left }
+    }
+
+    pub fn made(&self, id: u16) -> Option<&Made> {
+        self.calls.get(usize::from(id))?.as_ref()
+    }
+
+    pub fn made_mut(&mut self, id: u16) -> Option<&mut Made> {
+        self.calls.get_mut(usize::from(id))?.as_mut()
+    }
+
+    /// Calls whose Return has not come.
+    pub fn open_calls(&self) -> impl Iterator<Item = (u16, &Made)> {
+        let calls = self.calls.iter().enumerate();
+        calls.filter_map(|(id, made)| Some((id as u16, made.as_ref().filter(|made| !made.returned)?)))
+    }
+
+    /// The object that a handle of the other side names.
+    pub fn exported(&self, slot: u32, generation: u16) -> Option<ObjectKey> {
+        match self.core.resolve(Descriptor::Receiver { slot, generation })? {
+            Reference::Local(key) => Some(key),
+            _ => None,
+        }
+    }
+
+    /// The live export in a slot, whatever its generation.
+    pub fn exported_in(&self, slot: u32) -> Option<ObjectKey> {
+        (0..16).find_map(|generation| self.exported(slot, generation))
+    }
+
+    /// Notes one more hold of a reference that was received.
+    pub fn hold(&mut self, import: Import, (slot, generation): (u32, u16), key: ObjectKey) {
+        match self.held.iter_mut().find(|hold| hold.import == import && hold.key == key) {
+            Some(hold) => hold.count += 1,
+            None => self.held.push(Hold { import, slot, generation, key, count: 1 }),
+        }
+        self.held.sort_by_key(|hold| hold.import);
+    }
+
+    /// Forgets calls that nothing under way can refer to.
+    pub fn forget_calls(&mut self) {
+        for id in 0..CALLS as u16 {
+            let named = |made: &Made| made.target == Meant::Answer(id) || made.carried == Some(Meant::Answer(id));
+            let is_named = self.open_calls().any(|(_, made)| named(made));
+            if !is_named && self.made(id).is_some_and(|made| made.returned) {
+                self.calls[usize::from(id)] = None;
+            }
+        }
+    }
+}
+
+impl State {
+    /// Both have said Hello.
+    pub fn new(objects: [u32; 2], left: [Left; 2]) -> Self {
+        let sides = [Side::new(objects[0], left[0]), Side::new(objects[1], left[1])];
+        let mut state = Self { sides, wires: Default::default(), broken: None };
+        for side in 0..2 {
+            let hello = state.sides[side].core.transmit().to_vec();
+            state.sides[side].core.transmitted(hello.len());
+            let Split::Record { body, rest: [] } = split(&hello, 256) else { panic!("no Hello") };
+            state.sides[1 - side].core.handle(body).expect("an honest Hello");
+        }
+        state
+    }
+
+    /// Records of one side that have not been received, taken apart.
+    pub fn under_way(&self, from: usize) -> impl Iterator<Item = (Message<'_>, Option<ObjectKey>)> {
+        let read = |body| Message::read(body).expect("a session writes what it can read");
+        self.wires[from].iter().map(move |record| (read(&record.body), record.meant))
+    }
+}
+
+/// The handles of a message.
+pub fn handles<'f>(message: &Message<'f>) -> impl Iterator<Item = Descriptor> + use<'f> {
+    match message {
+        Message::Call(call) => call.handles,
+        Message::Return(returned) => returned.handles,
+        _ => Default::default(),
+    }
+}
