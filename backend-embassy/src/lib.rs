@@ -1,1 +1,21 @@
-//! farref.
+//! farref on microcontrollers: embassy-net TCP and any `embedded-io-async` stream; no heap.
+//!
+//! The backend itself is not written yet. What is here is what it will stand on: the session type of a small device.
+
+#![no_std]
+
+use farref_core::session::{Micro, Session};
+
+/// A session of 16 references each way, 8 calls each way and 256-byte messages: one type for all sessions of a device, so
+/// that the state machine is in flash once.
+pub type DeviceSession = Session<Micro<16, 16, 8, 512, 320>>;
+
+#[cfg(test)]
+mod tests {
+    /// Tables, output and waiting calls, all of it.
+    #[test]
+    fn a_device_session_is_small() {
+        let size = core::mem::size_of::<super::DeviceSession>();
+        assert!(size <= 2688, "{size} bytes on this machine");
+    }
+}

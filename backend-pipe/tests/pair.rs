@@ -5,27 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+mod common;
+
+use common::{echo, pair, until};
 use farref_pipe::{
     Action, Args, Connection, Directory, Error, Function, List, Map, Object, Options, Reference, Remote, Value,
 };
-
-fn pair(client: Directory, server: Directory) -> (Connection, Connection) {
-    pair_with(client, server, Options::default())
-}
-
-fn pair_with(client: Directory, server: Directory, options: Options) -> (Connection, Connection) {
-    let (left, right) = UnixStream::pair().expect("a socket pair");
-    let server_options = options.clone();
-    let opened = thread::spawn(move || {
-        Connection::open(right.try_clone().expect("a clone"), right, server, server_options).expect("the server opens")
-    });
-    let client = Connection::open(left.try_clone().expect("a clone"), left, client, options).expect("the client opens");
-    (client, opened.join().expect("the server opens"))
-}
-
-fn echo() -> Directory {
-    Directory::new().with("echo", "gives back its argument", Function::new(|mut args| Ok(args.positional.remove(0))))
-}
 
 #[test]
 fn values_and_errors_cross() {
@@ -50,17 +35,6 @@ fn references_cross_come_home_and_are_released() {
     client.root().invoke("echo", [1]).expect("another call");
     until(|| client.is_at_baseline() && server.is_at_baseline());
     assert_eq!(Arc::strong_count(&list), 1);
-}
-
-/// The tables settle soon after the last call: releases are on their way.
-fn until(settled: impl Fn() -> bool) {
-    for _ in 0..2000 {
-        if settled() {
-            return;
-        }
-        thread::sleep(std::time::Duration::from_millis(1));
-    }
-    panic!("not settled within two seconds");
 }
 
 struct Files;

@@ -7,7 +7,8 @@ Every public name of a `Remote` or a `Promise` is a name at the other side; call
 which calls can be made before they settle. `wait` fetches. Values travel by value, all other objects by reference and
 may be called back. Rule ids such as REL-2 are SPEC.md's.
 """
-import collections, heapq, inspect, itertools, operator, os, struct, subprocess, threading, time, uuid, weakref
+import collections, heapq, inspect, itertools, operator, os, struct, subprocess, threading, time, types, uuid
+import weakref
 
 PREAMBLE = b"\xfffarref\n"
 CALL, RETURN, FINISH, RELEASE, UNIMPLEMENTED, HELLO, CLOSE = 0, 1, 2, 3, 4, 16, 17
@@ -105,8 +106,8 @@ def put_value(out, v, reference, depth=1):
         out += v
     elif isinstance(v, Named):
         out.append(0x0F)
-        put_value(out, v.name, reference, depth + 1)
-        put_value(out, v.value, reference, depth + 1)
+        put_value(out, v.name, reference, depth)
+        put_value(out, v.value, reference, depth)  # a named argument is no level of its own
     elif isinstance(v, (tuple, Contents)):
         if isinstance(v, tuple) and len(v) < 16:
             out.append(0x60 + len(v))
@@ -234,7 +235,7 @@ class Cursor:
             return make_exception(self.value(handles, depth + 1, STRING), self.value(handles, depth + 1, TUPLE),
                                   self.value(handles, depth + 1, STRING | {0}), self.value(handles, depth + 1, {0, 13}))
         if tag == 0x0F and depth == 1:  # VAL-8; `values` refuses it where none may stand
-            return Named(self.value(handles, 2, STRING), self.value(handles, 2))
+            return Named(self.value(handles, 2, STRING), self.value(handles, 1, PLAIN))
         raise Malformed("reserved tag")
 
     def values(self, handles, named=False):
@@ -248,7 +249,81 @@ class Cursor:
         return out
 
 
+PLAIN = set(range(256)) - {0x0F}
 STRING, TUPLE = {7, *range(0x40, 0x60)}, {9, *range(0x60, 0x70)}
+
+
+# ---- messages (sections 3 to 6): an envelope taken apart, without any state ----
+
+U16, U32 = (1 << 16) - 1, (1 << 32) - 1
+
+
+def parse(body):
+    """The message in a record's body. Malformed if the envelope is; the values are left where `values` stands."""
+    c, kind, flags, m = Cursor(body, 1), body[0] & 0x1F, body[0] >> 5, types.SimpleNamespace()
+    m.kind, m.size = kind, len(body)
+    if kind not in (CALL, RETURN, FINISH, RELEASE, UNIMPLEMENTED, HELLO, CLOSE):
+        return m
+    if flags and kind > RETURN:
+        raise Malformed("undefined flag")
+    if kind in (CALL, RETURN):
+        m.id = c.varint(U16)
+        if kind == CALL:
+            m.pipelined, m.target = bool(flags & 1), parse_named(c, 2)
+            m.op = c.varint(U32)
+        m.handles = [parse_named(c, 3) for _ in range(c.varint(U32, 1))] if flags & 2 else []
+        fields = parse_extension(c) if flags & 4 else {}
+        m.parent = fields.get(1) if kind == CALL else None
+        m.error = c.varint() if kind == RETURN and flags & 1 else None
+        if not (m.parent is None or isinstance(m.parent, int) and m.parent <= U16) or kind == RETURN and any(
+                h[0] == "answer" for h in m.handles):
+            raise Malformed("parent or descriptor")
+        m.values = c
+        return m
+    if kind == HELLO:
+        m.versions, m.features = (c.varint(U16, 1), c.varint(U16, 1)), c.varint()
+        m.limits = dict(max_message=c.varint(U32, 64), imports=c.varint(1 << 24), answers=c.varint(U16),
+                        call_bytes=c.varint(U32), handles=c.varint(U16), levels=c.varint(U16, 1))
+        m.peer, m.incarnation = c.take(16), c.varint()
+        if len(body) > 256:
+            raise Malformed("Hello too long")
+        return m  # what follows are fields of later versions (HEL-2)
+    if kind == UNIMPLEMENTED:
+        m.kinds = c.varint(U32, 1)
+    elif kind == CLOSE:
+        m.code, m.rule, m.text = c.varint(), c.text(), c.text()
+        if len(m.rule.encode()) > 16 or len(m.text.encode()) > 256:
+            raise Malformed("Close")
+    else:
+        m.upto, m.entries = c.varint(U32) if kind == RELEASE else None, []
+        while c.left() or not m.entries:
+            n = c.varint(U16 << 2 | 3 if kind == FINISH else U32 << 1 | 1)
+            m.entries.append((n >> 2, n & 3) if kind == FINISH else (n >> 1, c.varint(U16, 1) if n & 1 else 0))
+            if kind == FINISH and n & 3 == 3:
+                raise Malformed("reserved mode")
+    if c.left():
+        raise Malformed("trailing bytes")
+    return m
+
+
+def parse_named(c, bits):
+    """A call's target (2 bits) or a descriptor (3 bits): ("sender" | "receiver" | "answer", number, generation)."""
+    head = c.varint()
+    n, g = head >> bits, head & 1 if bits == 2 else head >> 2 & 1
+    kind = ("receiver", "answer")[head >> 1 & 1] if bits == 2 else ("sender", "receiver", "answer", None)[head & 3]
+    if kind is None or kind == "answer" and g or n > (U16 if kind == "answer" else U32):
+        raise Malformed("target or descriptor")
+    return kind, n, c.varint(U16, 1) if g else 0
+
+
+def parse_extension(cursor):
+    fields, c = {}, Cursor(cursor.take(cursor.varint(least=1)))
+    while c.left():
+        key = c.varint()
+        if key >> 1 <= max(fields, default=-1):
+            raise Malformed("keys must ascend")
+        fields[key >> 1] = c.take(c.varint()) if key & 1 else c.varint()
+    return fields
 
 
 # ---- what operations do (section 10) ----
@@ -776,67 +851,38 @@ class Connection:
         return body
 
     def _message(self, body):
-        cursor, kind, flags = Cursor(body, 1), body[0] & 0x1F, body[0] >> 5
-        if kind < 16:
+        if not body[0] & 0x10:
             self._received += 1
-        if (kind == HELLO) == bool(self.peer):
+        if (body[0] & 0x1F == HELLO) == bool(self.peer):
             raise Fault("HEL-1", "Hello is the first message, and only that")
-        if kind not in (CALL, RETURN, FINISH, RELEASE, UNIMPLEMENTED, HELLO, CLOSE):
-            self._unknown |= 1 << kind  # merged; the writer sends it (MSG-3)
-            return
-        if flags and kind > RETURN:
-            raise Malformed("undefined flag")
-        if kind == CALL:
-            self._on_call(flags, cursor, len(body))
-        elif kind == RETURN:
-            self._on_return(flags, cursor)
-        elif kind == HELLO:
-            self._on_hello(cursor)
-        elif kind == CLOSE:
-            code, rule, text = cursor.varint(), cursor.text(), cursor.text()
-            if cursor.left() or len(rule.encode()) > 16 or len(text.encode()) > 256:
-                raise Malformed("Close")
-            raise SessionClosed(code, rule, text)
-        elif kind == UNIMPLEMENTED:
-            self.unimplemented |= cursor.varint((1 << 32) - 1)
-            if cursor.left():
-                raise Malformed("trailing bytes")
+        m = parse(body)
+        if m.kind == CALL:
+            self._on_call(m)
+        elif m.kind == RETURN:
+            self._on_return(m)
+        elif m.kind == FINISH:
+            for n, mode in m.entries:
+                self._on_finish(n, mode)
+        elif m.kind == RELEASE:
+            for slot, generation in m.entries:
+                self._on_release(m.upto, slot, generation)
+        elif m.kind == HELLO:
+            self.peer = dict(m.limits, id=m.peer, incarnation=m.incarnation)
+            if not m.versions[0] == 1 <= m.versions[1]:
+                raise Fault("HEL-2", "no common version")
+        elif m.kind == CLOSE:
+            raise SessionClosed(m.code, m.rule, m.text)
+        elif m.kind == UNIMPLEMENTED:
+            self.unimplemented |= m.kinds
         else:
-            upto = cursor.varint((1 << 32) - 1) if kind == RELEASE else None
-            if not cursor.left():
-                raise Malformed("empty list")
-            while cursor.left():
-                if kind == FINISH:
-                    self._on_finish(cursor.varint(0xFFFF << 2 | 3))
-                else:
-                    slot = cursor.varint((1 << 25) - 1)
-                    self._on_release(upto, slot >> 1, cursor.varint(65535, 1) if slot & 1 else 0)
+            self._unknown |= 1 << m.kind  # merged; the writer sends it (MSG-3)
 
-    def _on_hello(self, c):
-        low, high = c.varint(65535, 1), c.varint(65535, 1)
-        c.varint()  # features: version 1 has none
-        self.peer = dict(max_message=c.varint((1 << 32) - 1, 64), imports=c.varint(1 << 24), answers=c.varint(65535),
-                         call_bytes=c.varint((1 << 32) - 1), handles=c.varint(65535), levels=c.varint(65535, 1))
-        self.peer.update(id=c.take(16), incarnation=c.varint())
-        if low > high or low > 1:
-            raise Fault("HEL-2", "no common version")
-
-    def _handles(self, cursor, call):
-        """Enters the handles of a message (REF-3). Gives the objects, an Answer for kind 2, MISSING for a stale one."""
-        out = []
-        for _ in range(cursor.varint(self.ours["handles"], 1)):
-            n = cursor.varint()
-            n, g, kind = n >> 3, n >> 2 & 1, n & 3
-            generation = cursor.varint(65535, 1) if g else 0
-            if kind == 0:
-                out.append(self._import(n, generation))
-            elif kind == 1:
-                out.append(self._exported(n, generation))
-            elif kind == 2 and call and not g:
-                out.append(self.answers.get(n) or NO_ANSWER)
-            else:
-                raise Malformed("descriptor")
-        return out
+    def _enter(self, handles):
+        """Enters the handles of a message (REF-3). Gives objects, an Answer for a promise, MISSING for a stale one."""
+        if len(handles) > self.ours["handles"]:
+            raise Fault("ADM-7", "too many handles")
+        enter = dict(sender=self._import, receiver=self._exported, answer=lambda n, _: self.answers.get(n, NO_ANSWER))
+        return [enter[kind](n, generation) for kind, n, generation in handles]
 
     def _exported(self, slot, generation):
         export = self.exports[slot] if slot < len(self.exports) else Export()
@@ -858,45 +904,25 @@ class Connection:
             self.imports[slot] = generation, weakref.ref(remote, lambda _: dropped.append(slot))
         return remote
 
-    def _extension(self, cursor):
-        fields, c = {}, Cursor(cursor.take(length := cursor.varint(least=1)))
-        while c.left():
-            key = c.varint()
-            if key >> 1 <= max(fields, default=-1):
-                raise Malformed("keys must ascend")
-            fields[key >> 1] = c.take(c.varint()) if key & 1 else c.varint()
-        return fields
-
-    def _on_call(self, flags, cursor, size):
-        call_id = cursor.varint(65535)
-        if call_id >= self.ours["answers"]:
+    def _on_call(self, m):
+        if m.id >= self.ours["answers"]:
             raise Fault("ADM-7", "call id above the limit")
-        if call_id in self.answers:
+        if m.id in self.answers:
             raise Fault("CAL-1", "call id in use")
-        if size + sum(a.size for a in self.answers.values() if not a.returned) > self.ours["call_bytes"]:
+        if m.size + sum(a.size for a in self.answers.values() if not a.returned) > self.ours["call_bytes"]:
             raise Fault("ADM-7", "call_bytes exceeded")
-        answer, failure = Answer(call_id, self._received, size, bool(flags & 1)), None
-        n = cursor.varint()
-        n, is_answer, g = n >> 2, n & 2, n & 1
-        if is_answer and g:
-            raise Malformed("target")
-        generation = cursor.varint(65535, 1) if g else 0
-        answer.op = cursor.varint()
-        answer.handles = self._handles(cursor, True) if flags & 2 else []
-        extension = self._extension(cursor) if flags & 4 else {}
-        if 1 in extension:
-            parent = answer.parent = self.questions.get(extension[1])
+        answer = Answer(m.id, self._received, m.size, m.pipelined)
+        answer.op, answer.handles = m.op, self._enter(m.handles)
+        if m.parent is not None:
+            parent = answer.parent = self.questions.get(m.parent)
             if parent is None or parent.returned:
                 raise Fault("CAL-6", "the parent is no open call")
             answer.level = parent.level + 1
             if answer.level >= self.ours["levels"]:
                 raise Fault("ADM-7", "too many levels")
-        if is_answer:
-            answer.target = self.answers.get(n, NO_ANSWER)
-        else:
-            answer.target = self._exported(n, generation)
-            failure = "NoSuchObject" if answer.target is MISSING else None
-        self.answers[call_id] = answer
+        [answer.target] = self._enter([m.target])
+        failure = "NoSuchObject" if answer.target is MISSING else None
+        self.answers[m.id] = answer
         names = {a for a in [answer.target, *answer.handles] if isinstance(a, Answer)}
         if len(names) > 4:
             raise Fault("ANS-2", "a message names at most 4 answers")
@@ -905,8 +931,8 @@ class Connection:
         if MISSING in answer.handles:
             failure = failure or "NoSuchObject"
         try:
-            answer.values = cursor, cursor.pos
-            cursor.values(answer.handles, True)
+            answer.values = m.values, m.values.pos
+            m.values.values(answer.handles, True)
         except Malformed:
             failure = failure or "Malformed"
         if failure:
@@ -925,16 +951,13 @@ class Connection:
         waited = answer.parent and answer.parent.waiters and not answer.parent.returned
         heapq.heappush(answer.parent.work if waited else self._work, answer)
 
-    def _on_return(self, flags, cursor):
-        q = self.questions.get(cursor.varint(65535))
+    def _on_return(self, m):
+        q = self.questions.get(m.id)
         if q is None or q.returned:
             raise Fault("CAL-2", "no call has this id")
-        handles = self._handles(cursor, False) if flags & 2 else []
-        if flags & 4:
-            self._extension(cursor)
-        code = cursor.varint() if flags & 1 else None
+        handles, code = self._enter(m.handles), m.error
         try:
-            values = cursor.values(handles)
+            values = m.values.values(handles)
             if len(values) > (1 if code is None else 4) or code is None and values == [None]:
                 raise Malformed("Return")
             if code == 0 and not (len(values) == 1 and isinstance(values[0], BaseException)):
@@ -967,11 +990,9 @@ class Connection:
         if q.returned and (q.finished or not q.pipelined) and not q.dependents:
             self.questions.pop(q.id, None)
 
-    def _on_finish(self, n):
-        mode, answer = n & 3, self.answers.get(n >> 2)
-        if mode == 3:
-            raise Fault("MSG-1", "reserved mode of Finish")
-        if n >> 2 >= self.ours["answers"]:
+    def _on_finish(self, n, mode):
+        answer = self.answers.get(n)
+        if n >= self.ours["answers"]:
             raise Fault("ADM-7", "call id above the limit")
         if answer:
             answer.finished = True

@@ -310,7 +310,8 @@ impl<S: Storage> Session<S> {
 
     fn check_promise(&self, promise: Question) -> Result<(), CallError> {
         match self.open_question(promise) {
-            Some(question) if question.pipelined => Ok(()),
+            // Its entry on the other side may be gone once a cancel is sent (ANS-1).
+            Some(question) if question.pipelined && !question.finished && question.due.is_none() => Ok(()),
             _ => Err(CallError::NotAPromise),
         }
     }

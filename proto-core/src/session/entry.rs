@@ -241,7 +241,7 @@ impl List {
     pub fn pop<T: Linked + Default>(&mut self, table: &mut impl Table<T>) -> Option<u32> {
         let index = self.first()?;
         self.head = match table.get_mut(index) {
-            Some(entry) => core::mem::replace(entry.next(), NIL),
+            Some(entry) => core::mem::take(entry.next()),
             None => NIL,
         };
         if self.head == NIL {

@@ -329,7 +329,7 @@ impl<S: Storage> Session<S> {
         if entry.waiters > 0 || entry.pipelined && !entry.finished {
             return;
         }
-        *entry = Entry { serial: entry.serial, ..Entry::default() };
+        *entry = Entry::default();
         self.used_answers -= 1;
         match settled {
             Settled::Reference(held) => self.unhold(held),
@@ -436,7 +436,7 @@ impl<S: Storage> Session<S> {
             && !question.listed
             && (!question.pipelined || question.finished);
         if over {
-            question.state = QuestionState::Free;
+            *question = Default::default();
             self.open_questions -= 1;
             self.free_questions.push_front(&mut self.questions, id.into());
         }
@@ -482,7 +482,7 @@ impl<S: Storage> Session<S> {
                 return Err(fault(Rule::ReleaseNeverSent));
             }
             if age == 0 && export.pins == 0 && export.last_sent <= upto {
-                export.wire = false;
+                (export.wire, export.last_sent) = (false, 0);
                 export.generation = export.generation.wrapping_add(1);
                 self.wire_exports -= 1;
                 self.settle_export(slot);

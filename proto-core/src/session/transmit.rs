@@ -268,7 +268,10 @@ impl<S: Storage> Session<S> {
                 let Some(question) = self.questions.get_mut(id) else { continue };
                 question.listed = false;
                 // Not due any more: the call came back before its cancel went out.
-                let Some(mode) = question.due.take() else { continue };
+                let Some(mode) = question.due.take() else {
+                    self.free_question(id as u16);
+                    continue;
+                };
                 question.finished = true;
                 *entry = (id as u16, mode);
                 count += 1;
@@ -304,9 +307,9 @@ impl<S: Storage> Session<S> {
                 if !import.live || import.holds > 0 {
                     continue;
                 }
-                import.live = false;
-                self.live_imports -= 1;
                 *entry = (slot, import.generation);
+                *import = Default::default();
+                self.live_imports -= 1;
                 count += 1;
             }
             let batch = batch.get(..count).unwrap_or_default();

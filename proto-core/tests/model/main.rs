@@ -10,7 +10,7 @@ mod step;
 
 use check::Case;
 use state::{Left, State};
-use stateright::{Checker, Expectation, Model, Property};
+use stateright::{Checker, Expectation, HasDiscoveries, Model, Property};
 use step::{Action, Reply};
 
 /// What the two sides may do.
@@ -57,7 +57,7 @@ impl Model for Setup {
 fn explore(name: &str, setup: Setup) {
     let begun = std::time::Instant::now();
     let properties = setup.properties();
-    let checker = setup.checker().threads(2).spawn_bfs().join();
+    let checker = setup.checker().threads(2).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
     let (states, depth) = (checker.unique_state_count(), checker.max_depth());
     println!("{name}: {states} states, {depth} steps deep, {:.1} s", begun.elapsed().as_secs_f32());
     let discoveries = checker.discoveries();
@@ -66,7 +66,9 @@ fn explore(name: &str, setup: Setup) {
         match (property.expectation, found) {
             (Expectation::Always, Some(path)) => {
                 let steps: Vec<_> = path.clone().into_actions().iter().map(|step| format!("  {step:?}")).collect();
-                panic!("{name}: not so: {}\n{}", property.name, steps.join("\n"));
+                let last = path.last_state();
+                let tables = last.sides.each_ref().map(|side| side.core.tables());
+                panic!("{name}: not so: {}\n{}\n{:?}\n{tables:?}", property.name, steps.join("\n"), last.broken);
             }
             (Expectation::Sometimes, None) => panic!("{name}: never seen: {}", property.name),
             _ => {}

@@ -1,0 +1,465 @@
+//! Pipelining: calls that name answers before they have settled.
+
+use farref_conformance::fixtures::{Items, Postponed, code, counter, echo, factory, function, int, later, list, reference};
+use farref_conformance::sim::{A, B, Failure, LIMITS, Owned, Sim, config};
+use farref_core::dispatch::Object;
+use farref_core::message::{ErrorCode, FinishMode, Limits, Op};
+use farref_core::session::{Call, CallError, Callee, Host, Import, Question, Ref};
+use farref_core::value::OwnedValue;
+
+fn serving(object: impl Object + 'static) -> (Sim<Host>, Import) {
+    let mut sim = Sim::new(LIMITS).trace();
+    sim.sides[B].add_root("x", object);
+    let x = sim.root(A, "x");
+    sim.mark();
+    (sim, x)
+}
+
+fn close(mut sim: Sim<Host>, held: Import) {
+    sim.sides[A].session.release(held).unwrap();
+    sim.assert_baseline();
+}
+
+/// Two roots whose calls are put off; A holds both.
+fn two_postponed() -> (Sim<Host>, [Import; 2], [Postponed; 2]) {
+    let mut sim = Sim::new(LIMITS);
+    let ((first, one), (second, two)) = (later(), later());
+    sim.sides[B].add_root("p", one);
+    sim.sides[B].add_root("q", two);
+    let imports = ["p", "q"].map(|name| sim.root(A, name));
+    (sim, imports, [first, second])
+}
+
+fn pipelined(sim: &mut Sim<Host>, x: Import) -> Question {
+    sim.call(A, Call::new(Callee::Import(x), Op::Call).pipelined(), &[])
+}
+
+fn on(promise: Question, op: Op) -> Call<'static> {
+    Call::new(Callee::Promise(promise), op)
+}
+
+fn promise(question: Question) -> Owned {
+    reference(Ref::Promise(question))
+}
+
+fn fails<T: std::fmt::Debug>(outcome: Result<T, Failure>) -> (ErrorCode, Vec<Owned>) {
+    let failure = outcome.unwrap_err();
+    (failure.code, failure.values)
+}
+
+/// ANS-1, ANS-3: a call on an answer that settles to a reference runs on the object, within the same round trip.
+#[test]
+fn a_pipelined_call_runs_on_the_object_that_the_answer_settles_to() {
+    let mut sim = Sim::<Host>::new(LIMITS);
+    let board = sim.sides[B].board.clone();
+    sim.sides[B].add_root("x", factory(&board));
+    let x = sim.root(A, "x");
+    sim.mark();
+    let made = pipelined(&mut sim, x);
+    let number = sim.call(A, on(made, Op::Call), &[]);
+    sim.run();
+    let number = sim.returned(A, number);
+    assert_eq!(number.outcome, Ok(int(0)));
+    assert_eq!(sim.round_trips(number.at), 1.0);
+    let made = sim.returned(A, made);
+    sim.sides[A].release(&made);
+    close(sim, x);
+}
+
+/// ANS-3: it does not matter when the answer settles, or how many answers a call names.
+#[test]
+fn a_call_waits_for_all_answers_that_it_names() {
+    let (mut sim, [p, q], [first, second]) = two_postponed();
+    let echoed = sim.sides[B].add_root("echo", echo());
+    let asked = [p, q].map(|x| pipelined(&mut sim, x));
+    let pair = OwnedValue::Tuple(vec![promise(asked[1]), int(1)]);
+    let dependent = sim.call(A, on(asked[0], Op::Call), &[pair]);
+    sim.run();
+    sim.sides[B].reply(second.next().unwrap(), &"second".into());
+    sim.run();
+    assert_eq!(sim.sides[A].take(dependent), None);
+    sim.sides[B].reply(first.next().unwrap(), &reference(Ref::Local(echoed)));
+    sim.run();
+    let expected = OwnedValue::Tuple(vec!["second".into(), int(1)]);
+    assert_eq!(sim.returned(A, dependent).outcome, Ok(expected));
+    let settled = sim.returned(A, asked[0]);
+    sim.sides[A].release(&settled);
+    sim.sides[A].session.release(q).unwrap();
+    close(sim, p);
+}
+
+/// ANS-3: calls that waited run in the order of their ordinals, whichever way their answers settle, and before a later
+/// call on the same answer.
+#[test]
+fn calls_that_waited_run_in_order() {
+    let (mut sim, [p, q], [first, _]) = two_postponed();
+    sim.sides[A].session.release(q).unwrap();
+    let order = Items::default();
+    let board = sim.sides[B].board.clone();
+    let recorder = sim.sides[B].add_root("list", list(&board, &order));
+    let asked = pipelined(&mut sim, p);
+    for number in 0..5 {
+        sim.call(A, on(asked, Op::member(0)), &[int(number)]);
+    }
+    sim.run();
+    // The answer settles, and before the host polls, one more call on it arrives.
+    sim.call(A, on(asked, Op::member(0)), &[int(5)]);
+    sim.transmit(A);
+    sim.sides[B].reply(first.next().unwrap(), &reference(Ref::Local(recorder)));
+    sim.deliver(A);
+    sim.run();
+    assert_eq!(*order.borrow(), (0..6).map(int).collect::<Vec<_>>());
+    let settled = sim.returned(A, asked);
+    sim.sides[A].release(&settled);
+    close(sim, p);
+}
+
+/// ANS-3: what depends on a failed answer is broken, with the code, and never starts; so is what depends on that.
+#[test]
+fn a_broken_promise_breaks_what_depends_on_it() {
+    let (mut sim, [p, q], [first, second]) = two_postponed();
+    let asked = pipelined(&mut sim, p);
+    let next = sim.call(A, on(asked, Op::Call).pipelined(), &[]);
+    let last = sim.call(A, on(next, Op::Call), &[]);
+    let argument = sim.call(A, Call::new(Callee::Import(q), Op::Call), &[promise(asked)]);
+    sim.run();
+    let failure = Failure { code: ErrorCode::AccessDenied, values: vec!["no".into()] };
+    sim.sides[B].fail(first.next().unwrap(), &failure);
+    sim.run();
+    assert_eq!(sim.returned(A, asked).outcome, Err(failure));
+    let denied = int(ErrorCode::AccessDenied.number() as i64);
+    let broken = int(ErrorCode::Broken.number() as i64);
+    assert_eq!(fails(sim.returned(A, next).outcome), (ErrorCode::Broken, vec![denied.clone()]));
+    assert_eq!(fails(sim.returned(A, last).outcome), (ErrorCode::Broken, vec![broken]));
+    assert_eq!(fails(sim.returned(A, argument).outcome), (ErrorCode::Broken, vec![denied]));
+    assert_eq!(second.next(), None, "it never started");
+    sim.sides[A].session.release(q).unwrap();
+    close(sim, p);
+}
+
+/// ANS-3: a chain of 20,000 calls, each of which waits for the one before, breaks without a deep stack.
+#[test]
+fn a_long_chain_breaks_in_bounded_stack() {
+    let limits = Limits { answers: 20_000, ..LIMITS };
+    let mut sim = Sim::<Host>::new(limits);
+    let (postponed, object) = later();
+    sim.sides[B].add_root("x", object);
+    let x = sim.root(A, "x");
+    let mut last = pipelined(&mut sim, x);
+    for _ in 1..20_000 {
+        last = sim.call(A, on(last, Op::Call).pipelined(), &[]);
+    }
+    sim.run();
+    sim.sides[B].session.refuse(postponed.next().unwrap(), ErrorCode::Overloaded, 0).unwrap();
+    sim.run();
+    assert_eq!(code(sim.returned(A, last).outcome), ErrorCode::Broken);
+    close(sim, x);
+}
+
+/// ANS-1: only a call that says so may be named; a cancelled one may not be named any more, since whether its answer is
+/// still there would be a race (ORD-1).
+#[test]
+fn only_a_pipelined_call_that_is_wanted_is_a_promise() {
+    let (mut sim, [p, q], [first, second]) = two_postponed();
+    let plain = sim.call(A, Call::new(Callee::Import(p), Op::Call), &[]);
+    assert_eq!(sim.sides[A].call(on(plain, Op::Call), &[]), Err(CallError::NotAPromise));
+    let argument = sim.sides[A].call(Call::new(Callee::Import(p), Op::Call), &[promise(plain)]);
+    assert_eq!(argument, Err(CallError::NotAPromise));
+    let cancelled = pipelined(&mut sim, q);
+    sim.sides[A].session.cancel(cancelled, FinishMode::Interrupt).unwrap();
+    assert_eq!(sim.sides[A].call(on(cancelled, Op::Call), &[]), Err(CallError::NotAPromise));
+    sim.run();
+    assert_eq!(sim.sides[A].call(on(cancelled, Op::Call), &[]), Err(CallError::NotAPromise));
+    sim.sides[B].reply(first.next().unwrap(), &int(1));
+    sim.sides[B].reply(second.next().unwrap(), &int(1));
+    sim.run();
+    // ANS-2: nor one that has its Return.
+    assert_eq!(sim.sides[A].call(on(cancelled, Op::Call), &[]), Err(CallError::NotAPromise));
+    sim.sides[A].session.release(q).unwrap();
+    close(sim, p);
+}
+
+/// ANS-2: a message names four answers at most; naming one twice counts once. A promise names only earlier calls, so a
+/// cycle cannot be made.
+#[test]
+fn a_call_names_at_most_four_answers() {
+    let (postponed, object) = later();
+    let (mut sim, x) = serving(object);
+    let asked: Vec<_> = (0..5).map(|_| pipelined(&mut sim, x)).collect();
+    let all: Vec<Owned> = asked.iter().map(|&question| promise(question)).collect();
+    let before = sim.sides[A].session.tables();
+    assert_eq!(sim.sides[A].call(Call::new(Callee::Import(x), Op::Call), &all), Err(CallError::TooManyPromises));
+    assert_eq!(sim.sides[A].call(on(asked[4], Op::Call), &all[..4]), Err(CallError::TooManyPromises));
+    assert_eq!(sim.sides[A].session.tables(), before);
+    let echoed = sim.sides[B].add_root("echo", echo());
+    let call = sim.call(A, on(asked[0], Op::Call), &[OwnedValue::Tuple([&all[..4], &all[..4]].concat())]);
+    sim.run();
+    for number in 0..5 {
+        let value = if number == 0 { reference(Ref::Local(echoed)) } else { int(number) };
+        sim.sides[B].reply(postponed.next().unwrap(), &value);
+    }
+    sim.run();
+    let first = sim.returned(A, asked[0]);
+    let Ok(echoed) = first.outcome.clone() else { panic!() };
+    let half = [echoed, int(1), int(2), int(3)];
+    let returned = sim.returned(A, call);
+    assert_eq!(returned.outcome, Ok(OwnedValue::Tuple([&half[..], &half[..]].concat())));
+    sim.sides[A].release(&first);
+    sim.sides[A].release(&returned);
+    close(sim, x);
+}
+
+/// ANS-4, OPS-5: operations on an answer that settled to a value work on the value.
+#[test]
+fn operations_on_an_answer_that_is_a_value() {
+    let (mut sim, x) = serving(echo());
+    let text: Owned = "grüße".into();
+    let tuple = OwnedValue::Tuple(vec![int(5), "b".into()]);
+    let table = OwnedValue::Map(vec![("k".into(), int(7)), (int(2), OwnedValue::None)]);
+    let bytes = OwnedValue::Bytes(vec![1, 255]);
+    let raised = |name: &str, key: Owned| Err(vec![farref_conformance::fixtures::exception(name, vec![key])]);
+    let cases: Vec<(&Owned, Op, Vec<Owned>, Result<Owned, Vec<Owned>>)> = vec![
+        (&text, Op::Length, vec![], Ok(int(5))),
+        (&text, Op::GetItem, vec![int(2)], Ok("ü".into())),
+        (&text, Op::GetItem, vec![int(-1)], Ok("e".into())),
+        (&text, Op::GetItem, vec![int(5)], raised("IndexError", int(5))),
+        (&text, Op::Contains, vec!["üß".into()], Ok(true.into())),
+        (&text, Op::Equals, vec!["grüße".into()], Ok(true.into())),
+        (&text, Op::Text, vec![], Ok("grüße".into())),
+        (&text, Op::Text, vec![true.into()], Ok("\"grüße\"".into())),
+        (&text, Op::Force, vec![], Ok(text.clone())),
+        (&tuple, Op::Length, vec![], Ok(int(2))),
+        (&tuple, Op::GetItem, vec![int(-2)], Ok(int(5))),
+        (&tuple, Op::GetItem, vec![int(-3)], raised("IndexError", int(-3))),
+        (&tuple, Op::Contains, vec!["b".into()], Ok(true.into())),
+        (&tuple, Op::Contains, vec![int(6)], Ok(false.into())),
+        (&tuple, Op::Equals, vec![text.clone()], Ok(false.into())),
+        (&table, Op::Length, vec![], Ok(int(2))),
+        (&table, Op::GetItem, vec!["k".into()], Ok(int(7))),
+        (&table, Op::GetItem, vec![int(2)], Ok(OwnedValue::None)),
+        (&table, Op::GetItem, vec![int(3)], raised("KeyError", int(3))),
+        (&table, Op::Contains, vec![int(2)], Ok(true.into())),
+        (&bytes, Op::GetItem, vec![int(1)], Ok(int(255))),
+        (&bytes, Op::Length, vec![], Ok(int(2))),
+    ];
+    for (value, op, args, expected) in cases {
+        let asked = sim.call(A, Call::new(Callee::Import(x), Op::Call).pipelined(), std::slice::from_ref(value));
+        let part = sim.call(A, on(asked, op), &args);
+        sim.run();
+        let outcome = sim.returned(A, part).outcome.map_err(|failure| failure.values);
+        assert_eq!(outcome, expected, "{op} of {value:?}");
+        assert_eq!(sim.returned(A, asked).outcome, Ok(value.clone()));
+    }
+    for op in [Op::Call, Op::GetAttr, Op::SetItem, Op::Iterate, Op::Hash, Op::member(3)] {
+        let asked = sim.call(A, Call::new(Callee::Import(x), Op::Call).pipelined(), std::slice::from_ref(&text));
+        let part = sim.call(A, on(asked, op), &[]);
+        sim.run();
+        let expected = (ErrorCode::Unsupported, vec![int(op.number() as i64)]);
+        assert_eq!(fails(sim.returned(A, part).outcome), expected);
+    }
+    close(sim, x);
+}
+
+/// ANS-4, OPS-5: a value of any size is worked on, and so are references inside it.
+#[test]
+fn operations_on_a_large_answer_with_references() {
+    let (mut sim, x) = serving(echo());
+    let inner = sim.sides[A].add_permanent(counter());
+    let value = OwnedValue::Tuple(vec!["long".repeat(1000).into(), reference(Ref::Local(inner))]);
+    let asked = sim.call(A, Call::new(Callee::Import(x), Op::Call).pipelined(), std::slice::from_ref(&value));
+    let [first, second, all] = [(Op::GetItem, Some(0)), (Op::GetItem, Some(1)), (Op::Force, None)]
+        .map(|(op, index)| sim.call(A, on(asked, op), &index.map(int).into_iter().collect::<Vec<_>>()));
+    sim.run();
+    assert_eq!(sim.returned(A, second).outcome, Ok(reference(Ref::Local(inner))));
+    assert_eq!(sim.returned(A, first).outcome, Ok("long".repeat(1000).into()));
+    assert_eq!(sim.returned(A, all).outcome, Ok(value));
+    close(sim, x);
+}
+
+/// ANS-4: a callee that has no room to keep a value says so, and the value itself still comes.
+#[test]
+fn a_value_that_was_not_kept() {
+    let mut tight = config(LIMITS);
+    tight.store_bytes = LIMITS.call_bytes as usize;
+    let mut sim = Sim::<Host>::with([config(LIMITS), tight]);
+    sim.sides[B].add_root("x", echo());
+    let x = sim.root(A, "x");
+    let asked = sim.call(A, Call::new(Callee::Import(x), Op::Call).pipelined(), &["value".into()]);
+    let length = sim.call(A, on(asked, Op::Length), &[]);
+    sim.run();
+    assert_eq!(sim.returned(A, asked).outcome, Ok("value".into()));
+    assert_eq!(code(sim.returned(A, length).outcome), ErrorCode::NotKept);
+    close(sim, x);
+}
+
+/// ANS-4: a settled answer holds the object it settled to, also after the slot was released and used for another.
+#[test]
+fn a_settled_answer_holds_the_object_not_the_slot() {
+    let mut sim = Sim::<Host>::new(LIMITS);
+    let board = sim.sides[B].board.clone();
+    sim.sides[B].add_root("x", factory(&board));
+    let (postponed, object) = later();
+    sim.sides[B].add_root("later", object);
+    let [x, put_off] = ["x", "later"].map(|name| sim.root(A, name));
+    let made = pipelined(&mut sim, x);
+    let other = pipelined(&mut sim, put_off);
+    // Waits for the second answer, on the object of the first.
+    let call = sim.call(A, on(made, Op::Call), &[promise(other)]);
+    sim.run();
+    let returned = sim.returned(A, made);
+    sim.sides[A].release(&returned);
+    sim.run();
+    // Other objects come and go, through the same slot if it were free.
+    for _ in 0..3 {
+        let returned = sim.ask(A, x, Op::Call, &[]);
+        sim.sides[A].release(&returned);
+        sim.run();
+    }
+    sim.sides[B].reply(postponed.next().unwrap(), &OwnedValue::None);
+    sim.run();
+    assert_eq!(sim.returned(A, call).outcome, Ok(int(0)));
+    sim.sides[A].session.release(put_off).unwrap();
+    close(sim, x);
+}
+
+/// ANS-5, FIN-1: after the Return the promise is the reference, and one Finish with mode 0 goes with the next output. A
+/// result that is the caller's own object comes home.
+#[test]
+fn a_return_replaces_the_promise() {
+    let (mut sim, x) = serving(echo());
+    let own = sim.sides[A].add_permanent(counter());
+    let arg = reference(Ref::Local(own));
+    let asked = sim.call(A, Call::new(Callee::Import(x), Op::Call).pipelined(), std::slice::from_ref(&arg));
+    sim.run();
+    assert_eq!(sim.returned(A, asked).outcome, Ok(arg));
+    assert_eq!(sim.sides[A].call(on(asked, Op::Call), &[]), Err(CallError::NotAPromise));
+    let finishes: Vec<_> = sim.log.iter().filter(|line| line.contains("Finish(")).collect();
+    assert_eq!(finishes.len(), 1, "{finishes:?}");
+    close(sim, x);
+}
+
+/// ANS-6: an answer that settled to an object of the caller is called there, as a nested call.
+#[test]
+fn a_call_on_an_answer_that_came_home_is_forwarded() {
+    let (mut sim, x) = serving(echo());
+    let own = sim.sides[A].add_permanent(counter());
+    let arg = reference(Ref::Local(own));
+    let asked = sim.call(A, Call::new(Callee::Import(x), Op::Call).pipelined(), &[arg]);
+    let sum = sim.call(A, on(asked, Op::member(0)), &[int(20)]);
+    let wrong = sim.call(A, on(asked, Op::member(0)), &["x".into()]);
+    sim.run();
+    assert_eq!(sim.returned(A, sum).outcome, Ok(int(20)));
+    assert_eq!(code(sim.returned(A, wrong).outcome), ErrorCode::BadArguments);
+    let [forwarded] = [sim.log.iter().filter(|line| line.contains("\"B\" Call(") && line.contains("parent: Some")).count()];
+    assert_eq!(forwarded, 2, "{:#?}", sim.log);
+    close(sim, x);
+}
+
+/// FIN-2: a waiting call that is interrupted never starts.
+#[test]
+fn a_waiting_call_that_is_interrupted_never_starts() {
+    let (mut sim, [p, q], [first, second]) = two_postponed();
+    let own = sim.sides[A].add(counter());
+    let asked = pipelined(&mut sim, p);
+    let waiting = sim.call(
+        A,
+        Call::new(Callee::Import(q), Op::Call),
+        &[promise(asked), reference(Ref::Local(own)), reference(Ref::Import(p))],
+    );
+    sim.run();
+    assert_eq!(sim.sides[B].session.tables().imports, 1, "it is held while the call waits");
+    sim.sides[A].session.cancel(waiting, FinishMode::Interrupt).unwrap();
+    sim.run();
+    let (error, values) = fails(sim.returned(A, waiting).outcome);
+    assert_eq!((error, values), (ErrorCode::Cancelled, vec![false.into()]));
+    assert!(!sim.sides[A].has(own), "the reference of the refused call was released");
+    sim.sides[B].reply(first.next().unwrap(), &int(1));
+    sim.run();
+    assert_eq!(second.next(), None);
+    sim.sides[A].session.release(q).unwrap();
+    close(sim, p);
+}
+
+/// FIN-4: an abandoned answer stays for the calls that name it; its own result is nobody's.
+#[test]
+fn an_abandoned_answer_stays_for_those_who_name_it() {
+    let (mut sim, [p, q], [first, _]) = two_postponed();
+    let asked = pipelined(&mut sim, p);
+    let length = sim.call(A, on(asked, Op::Length), &[]);
+    sim.sides[A].session.cancel(asked, FinishMode::Abandon).unwrap();
+    sim.run();
+    sim.sides[B].reply(first.next().unwrap(), &"four".into());
+    sim.run();
+    assert_eq!(sim.returned(A, length).outcome, Ok(int(4)));
+    assert_eq!(sim.sides[A].take(asked), None);
+    sim.sides[A].session.release(q).unwrap();
+    close(sim, p);
+}
+
+/// CAL-3, ANS-1: an id is not used again before its Finish went out and those that name its answer have their Returns.
+#[test]
+fn an_id_is_free_when_nobody_can_name_it() {
+    let (mut sim, [p, q], [first, second]) = two_postponed();
+    let asked = pipelined(&mut sim, p);
+    let dependent = sim.call(A, on(asked, Op::Call), &[]);
+    sim.run();
+    // The answer settles to the other object, whose call is put off as well.
+    let other = sim.sides[B].add(function(|_, reply| reply.none()));
+    let (deep, object) = later();
+    let held = sim.sides[B].add(object);
+    assert_ne!(other, held);
+    sim.sides[B].reply(first.next().unwrap(), &reference(Ref::Local(held)));
+    sim.run();
+    let returned = sim.returned(A, asked);
+    assert_eq!(sim.sides[A].session.tables().questions, 2, "its dependent is still open");
+    assert_eq!(sim.sides[B].session.tables().answers, 2);
+    let next = sim.call(A, Call::new(Callee::Import(q), Op::Call), &[]);
+    assert_ne!(next.id(), asked.id());
+    sim.run();
+    sim.sides[B].reply(deep.next().unwrap(), &int(1));
+    sim.sides[B].reply(second.next().unwrap(), &int(2));
+    sim.run();
+    assert_eq!(sim.returned(A, dependent).outcome, Ok(int(1)));
+    assert_eq!(sim.sides[A].session.tables().questions, 0);
+    sim.sides[A].release(&returned);
+    sim.sides[A].session.release(q).unwrap();
+    sim.sides[A].session.release(p).unwrap();
+    sim.run();
+    assert_eq!(sim.sides[B].session.tables(), farref_conformance::sim::BASELINE);
+}
+
+/// CAL-4, REF-5: a call that waits holds what came home in it, also if the slot is released before the call runs.
+#[test]
+fn a_waiting_call_holds_what_came_home() {
+    let (mut sim, [p, q], [first, _]) = two_postponed();
+    let board = sim.sides[B].board.clone();
+    sim.sides[B].add_root("make", factory(&board));
+    let echoed = sim.sides[B].add_root("echo", echo());
+    let make = sim.root(A, "make");
+    for resent in [false, true] {
+        let made = sim.ask(A, make, Op::Call, &[]);
+        let Ok(home) = made.outcome.clone() else { panic!() };
+        let asked = pipelined(&mut sim, p);
+        let call = sim.call(A, on(asked, Op::Call), &[home]);
+        sim.sides[A].release(&made);
+        sim.run();
+        // Nothing of the object is left on the wire. It may be sent again, in a new generation.
+        let own = sim.sides[A].add_permanent(function(|_, reply| reply.none()));
+        let _ = own;
+        if resent {
+            let object = *sim.sides[B].freed.last().unwrap_or(&farref_core::session::ObjectKey(0));
+            assert!(!sim.sides[B].has(object) || object.0 == 0);
+        }
+        sim.sides[B].reply(first.next().unwrap(), &reference(Ref::Local(echoed)));
+        sim.run();
+        let returned = sim.returned(A, call);
+        let Ok(OwnedValue::Reference(Ref::Import(again))) = returned.outcome else { panic!("{returned:?}") };
+        assert!(matches!(sim.get(A, again, Op::Call, &[]), Ok(OwnedValue::Int(_))));
+        sim.sides[A].release(&returned);
+        let settled = sim.returned(A, asked);
+        sim.sides[A].release(&settled);
+    }
+    sim.sides[A].session.release(make).unwrap();
+    sim.sides[A].session.release(q).unwrap();
+    close(sim, p);
+}
