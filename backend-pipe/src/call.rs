@@ -6,14 +6,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use farref_core::codec::Writer;
 use farref_core::message::{Descriptor, ErrorCode, Handles, Op};
 use farref_core::session::{
-    Answer, Call, CallError, Callee, Import, Kept, Question, Ref, Reference as CoreReference, Return, read_kept,
+    Answer, Call, CallError, Callee, Ended, Import, Kept, Question, Ref, Reference as CoreReference, Return, read_kept,
 };
 use farref_core::value::{Outcome, Top, Value as Borrowed, ValueError, ValueWriter, Values, operate};
 
 use crate::args::Args;
 use crate::connection::{Core, Dropped, Shared};
 use crate::error::Error;
-use crate::proxy::Proxy;
+use crate::proxy::{Promise, Proxy};
 use crate::value::{Reference, Value};
 
 /// What is known of one call: nothing yet, or its outcome.
@@ -21,8 +21,17 @@ pub(crate) struct CallState {
     outcome: Mutex<Option<(Result<Value, Error>, u64)>>,
     settled: Condvar,
     clock: Mutex<Clock>,
-    /// The calls whose answers this one named: if it is broken, the reason is theirs. They are not given up meanwhile.
+    needs: Mutex<Needs>,
+}
+
+/// What a call builds on.
+#[derive(Default)]
+pub(crate) struct Needs {
+    /// The calls whose answers it named: if it is broken, the reason is theirs. They are not given up meanwhile.
     named: Vec<Arc<OpenCall>>,
+    /// The virtual time at which the last of the answers came that were there already. Without computing time, these would
+    /// have been named, too.
+    settled_at: u64,
 }
 
 /// A call that somebody may still wait for. When nobody does, it is abandoned (FIN-1).
@@ -34,10 +43,10 @@ pub(crate) struct OpenCall {
 }
 
 impl OpenCall {
-    /// One whose outcome is known from the start.
-    pub fn settled(shared: Arc<Shared>, result: Result<Value, Error>) -> Self {
-        let state = CallState::new(Vec::new());
-        *guard(&state.outcome) = Some((result, now()));
+    /// One whose outcome is known from the start, or, in virtual time, from `at` on.
+    pub fn settled(shared: Arc<Shared>, result: Result<Value, Error>, at: u64) -> Self {
+        let state = CallState::new(Needs::default());
+        *guard(&state.outcome) = Some((result, at));
         Self { shared, question: None, state: Arc::new(state) }
     }
 }
@@ -98,9 +107,9 @@ fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl CallState {
-    fn new(named: Vec<Arc<OpenCall>>) -> Self {
+    fn new(needs: Needs) -> Self {
         let clock = Mutex::new(Clock { sent: now(), nested: 0 });
-        Self { outcome: Mutex::default(), settled: Condvar::new(), clock, named }
+        Self { outcome: Mutex::default(), settled: Condvar::new(), clock, needs: Mutex::new(needs) }
     }
 
     /// The time at which what the peer sends because of this call arrives.
@@ -109,25 +118,27 @@ impl CallState {
         clock.sent.max(clock.nested) + 1
     }
 
-    /// Its Return came, or never will.
-    pub fn settle(&self, result: Result<Value, Error>) {
+    /// Its Return came, or never will. The calls whose answers it named are given back: it does not need them any more, and
+    /// they are not to be dropped under a lock.
+    #[must_use]
+    pub fn settle(&self, result: Result<Value, Error>) -> Vec<Arc<OpenCall>> {
+        let Needs { named, settled_at } = std::mem::take(&mut *guard(&self.needs));
         let result = match result {
-            Err(Error::Refused(ErrorCode::Broken, values)) => Err(self.cause_of_break(values)),
+            // The error of the answer that broke this call came first, since the break came of it (ANS-3).
+            Err(Error::Refused(ErrorCode::Broken, values)) => {
+                let cause = named.iter().find_map(|named| named.state.result()?.err());
+                Err(cause.unwrap_or(Error::Refused(ErrorCode::Broken, values)))
+            }
             result => result,
         };
-        let waited_for = self.named.iter().filter_map(|named| named.state.settled_at()).max().unwrap_or(0);
-        let at = self.arrival().max(waited_for);
+        let waited_for = named.iter().filter_map(|named| named.state.settled_at()).max().unwrap_or(0);
+        let at = self.arrival().max(waited_for).max(settled_at);
         let mut outcome = guard(&self.outcome);
         if outcome.is_none() {
             *outcome = Some((result, at));
             self.settled.notify_all();
         }
-    }
-
-    /// The error of the answer that broke this call; it came first, since the break came of it (ANS-3).
-    fn cause_of_break(&self, values: Vec<Value>) -> Error {
-        let mut errors = self.named.iter().filter_map(|named| named.state.result()?.err());
-        errors.next().unwrap_or(Error::Refused(ErrorCode::Broken, values))
+        named
     }
 
     fn settled_at(&self) -> Option<u64> {
@@ -136,7 +147,12 @@ impl CallState {
 
     /// The outcome, if it is known.
     pub fn result(&self) -> Option<Result<Value, Error>> {
-        guard(&self.outcome).as_ref().map(|(result, _)| result.clone())
+        self.outcome().map(|(result, _)| result)
+    }
+
+    /// The outcome and its virtual time, if it is known.
+    pub fn outcome(&self) -> Option<(Result<Value, Error>, u64)> {
+        guard(&self.outcome).clone()
     }
 
     pub fn is_settled(&self) -> bool {
@@ -163,13 +179,15 @@ pub(crate) enum Target<'t> {
     Promise(&'t Arc<OpenCall>),
 }
 
-/// Makes a call. Outside any handler it waits for credit; within one it does not (ADM-2).
+/// Makes a call. Outside any handler it waits for credit; within one it does not (ADM-2). `settled_at` is the virtual time
+/// from which on the target is known.
 pub(crate) fn start(
     shared: &Arc<Shared>,
     target: Target<'_>,
     op: Op,
     mut args: Args,
     pipelined: bool,
+    settled_at: u64,
 ) -> Result<OpenCall, Error> {
     let parent = CURRENT.with_borrow(|current| match &current.serving {
         Some((serving, answer)) if Arc::ptr_eq(serving, shared) => Some(*answer),
@@ -178,34 +196,40 @@ pub(crate) fn start(
     let mut core = shared.lock();
     loop {
         // Promises settle under the lock, so that what is replaced here stays replaced.
-        let mut named = Vec::new();
+        let mut needs = Needs { named: Vec::new(), settled_at };
         let callee = match target {
             Target::Proxy(import) => Callee::Import(import),
             Target::Promise(call) => match call.question {
                 Some(question) if !call.state.is_settled() => {
-                    named.push(call.clone());
+                    needs.named.push(call.clone());
                     Callee::Promise(question)
                 }
                 _ => return Err(Error::NotMade(CallError::NotAPromise)),
             },
         };
-        for value in args.values_mut() {
-            replace_promises(value, shared, &mut named)?;
+        if core.is_over() {
+            return Err(Error::Ended(core.session.ended().unwrap_or(Ended::LinkLost)));
         }
         let mut references = Vec::new();
-        for value in args.values() {
-            core.references(shared, value, &mut references)?;
+        let found = args.values_mut().try_for_each(|value| replace_promises(value, shared, &mut needs));
+        let found =
+            found.and_then(|()| args.values().try_for_each(|value| core.references(shared, value, &mut references)));
+        if let Err(error) = found {
+            core.drop_unexported(&references);
+            return Err(error);
         }
         let call = Call { callee, op, references: &references, pipelined, parent };
         match core.session.call(call, |writer| write_args(writer, &args)) {
             Ok(question) => {
-                let state = Arc::new(CallState::new(named));
+                let state = Arc::new(CallState::new(needs));
                 core.calls.insert(question.id(), (question, state.clone()));
                 shared.unlock(core);
                 return Ok(OpenCall { shared: shared.clone(), question: Some(question), state });
             }
-            Err(CallError::NoRoom) => core = shared.wait(core),
-            Err(CallError::Overloaded) if parent.is_none() => core = shared.wait(core),
+            Err(error) if error == CallError::NoRoom || error == CallError::Overloaded && parent.is_none() => {
+                core.drop_unexported(&references);
+                core = shared.wait(core);
+            }
             Err(error) => {
                 core.drop_unexported(&references);
                 return Err(match error {
@@ -218,24 +242,47 @@ pub(crate) fn start(
 }
 
 /// Replaces each settled promise by what it settled to, and notes those that have not settled.
-fn replace_promises(value: &mut Value, shared: &Arc<Shared>, named: &mut Vec<Arc<OpenCall>>) -> Result<(), Error> {
+fn replace_promises(value: &mut Value, shared: &Arc<Shared>, needs: &mut Needs) -> Result<(), Error> {
+    each_promise(value, &mut |promise| match promise.0.state.outcome() {
+        Some((result, at)) => {
+            needs.settled_at = needs.settled_at.max(at);
+            result.map(Some)
+        }
+        None if !Arc::ptr_eq(&promise.0.shared, shared) => {
+            Err(Error::Misplaced("a promise of another connection must be waited for first"))
+        }
+        None => {
+            needs.named.push(promise.0.clone());
+            Ok(None)
+        }
+    })
+}
+
+/// Puts what each promise settles to in its place: for what is done here, without a message.
+pub(crate) fn wait_for_promises(args: &mut Args) -> Result<(), Error> {
+    args.values_mut().try_for_each(|value| each_promise(value, &mut |promise| promise.wait().map(Some)))
+}
+
+/// Replaces those promises for which there is something else.
+fn each_promise(
+    value: &mut Value,
+    replace: &mut impl FnMut(&Promise) -> Result<Option<Value>, Error>,
+) -> Result<(), Error> {
     match value {
-        Value::Reference(Reference::Promise(promise)) => match promise.0.state.result() {
-            Some(result) => *value = result?,
-            None if !Arc::ptr_eq(&promise.0.shared, shared) => {
-                return Err(Error::Misplaced("a promise of another connection must be waited for first"));
+        Value::Reference(Reference::Promise(promise)) => {
+            if let Some(other) = replace(promise)? {
+                *value = other;
             }
-            None => named.push(promise.0.clone()),
-        },
+        }
         Value::Tuple(items) | Value::List(items) | Value::Set(items) => {
-            items.iter_mut().try_for_each(|item| replace_promises(item, shared, named))?;
+            items.iter_mut().try_for_each(|item| each_promise(item, replace))?;
         }
         Value::Map(entries) => entries.iter_mut().try_for_each(|(key, value)| {
-            replace_promises(key, shared, named)?;
-            replace_promises(value, shared, named)
+            each_promise(key, replace)?;
+            each_promise(value, replace)
         })?,
         Value::Exception(exception) => {
-            exception.args.iter_mut().try_for_each(|item| replace_promises(item, shared, named))?;
+            exception.args.iter_mut().try_for_each(|item| each_promise(item, replace))?;
         }
         _ => {}
     }
@@ -265,16 +312,41 @@ pub(crate) fn read_outcome(core: &mut Core, shared: &Arc<Shared>, returned: &Ret
     }
 }
 
-/// The arguments of a call of the peer.
-pub(crate) fn read_args(values: Values<'_>, references: &[Value]) -> Args {
+/// The arguments of a call of the peer. Answers among them that settled to values may take up `most` bytes, however often
+/// they are named: a short message must not grow to more than a long one could have held.
+pub(crate) fn read_args(values: Values<'_>, references: &[Value], most: usize) -> Result<Args, ErrorCode> {
     let mut args = Args::default();
+    let mut left = Some(most);
+    let mut read = |value: Borrowed<'_>| {
+        Value::substitute(value, &mut |index| {
+            let substitute = references.get(index as usize).unwrap_or(&Value::None);
+            if !matches!(substitute, Value::Reference(_) | Value::None) {
+                left = left.and_then(|left| left.checked_sub(memory_of(substitute)));
+            }
+            if left.is_some() { substitute.clone() } else { Value::None }
+        })
+    };
     for value in values {
         match value {
-            Borrowed::Named(name, _) => args.named.push((name.to_owned(), read_value(value, references))),
-            value => args.positional.push(read_value(value, references)),
+            Borrowed::Named(name, _) if args.get_named(name).is_some() => return Err(ErrorCode::BadArguments),
+            Borrowed::Named(name, _) => args.named.push((name.to_owned(), read(value))),
+            value => args.positional.push(read(value)),
         }
     }
-    args
+    left.map(|_| args).ok_or(ErrorCode::Overloaded)
+}
+
+/// About how many bytes of memory a value takes.
+fn memory_of(value: &Value) -> usize {
+    let inner = match value {
+        Value::Str(text) => text.len(),
+        Value::Bytes(bytes) | Value::BigInt(_, bytes) => bytes.len(),
+        Value::Tuple(items) | Value::List(items) | Value::Set(items) => items.iter().map(memory_of).sum(),
+        Value::Map(entries) => entries.iter().map(|(key, value)| memory_of(key) + memory_of(value)).sum(),
+        Value::Exception(exception) => exception.args.iter().map(memory_of).sum(),
+        _ => 0,
+    };
+    inner + size_of::<Value>()
 }
 
 fn read_value(value: Borrowed<'_>, references: &[Value]) -> Value {

@@ -12,14 +12,15 @@ use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use farref_core::frame::{PREAMBLE, PreambleScanner, Scan, Split, split};
-use farref_core::message::{CloseCode, Limits};
-use farref_core::session::{Config, Ended, Event, Host, Import, Notice, Question, Session, Tables};
+use farref_core::message::{CloseCode, ErrorCode, Hello, Limits};
+use farref_core::session::{Config, Ended, Event, Host, Import, Notice, Question, Request, Session, Tables};
 
-use crate::call::{self, CallState};
+use crate::call::{self, CallState, OpenCall};
 use crate::error::Error;
-use crate::object::{Directory, Object};
-use crate::proxy::{Proxy, ProxyInner};
-use crate::serve::{Job, LocalObjects, Workers};
+use crate::object::Directory;
+use crate::proxy::{Promise, Proxy, ProxyInner};
+use crate::serve::{Garbage, Job, LocalObjects, Workers};
+use crate::value::Value;
 
 /// What a connection accepts and may use.
 #[derive(Clone, Debug)]
@@ -104,9 +105,15 @@ pub(crate) struct Core {
     /// Open calls by their id.
     pub calls: HashMap<u16, (Question, Arc<CallState>)>,
     pub workers: Workers,
+    /// Drops what is left over, away from the threads of the session.
+    reaper: Workers,
+    /// What is left over since the last [`Shared::unlock`]: dropping it may run code of users.
+    pub garbage: Vec<Garbage>,
     /// Threads that wait for [`Shared::changed`].
     waiting: usize,
     closing: bool,
+    /// Nothing is written any more: the other side has stopped reading. What it still sends is read to its end.
+    deaf: bool,
     /// Why the other side is no peer, if it is none.
     no_peer: bool,
 }
@@ -158,12 +165,15 @@ impl Connection {
         let shared = Arc::new(Shared {
             core: Mutex::new(Core {
                 session: Session::new(config(&options)),
-                objects: LocalObjects::new(Arc::new(directory) as Arc<dyn Object>),
+                objects: LocalObjects::new(Arc::new(directory)),
                 proxies: HashMap::new(),
                 calls: HashMap::new(),
-                workers: Workers::new(options.serving),
+                workers: Workers::new(options.serving.into()),
+                reaper: Workers::new(1),
+                garbage: Vec::new(),
                 waiting: 0,
                 closing: false,
+                deaf: false,
                 no_peer: false,
             }),
             changed: Condvar::new(),
@@ -184,6 +194,16 @@ impl Connection {
     /// The peer's directory: its named roots.
     pub fn root(&self) -> Proxy {
         Proxy::new(self.shared().clone(), Import::DIRECTORY)
+    }
+
+    /// A promise that is kept already: `value`, where something is asked for that may be on its way.
+    pub fn settled(&self, value: impl Into<Value>) -> Promise {
+        Promise(Arc::new(OpenCall::settled(self.shared().clone(), Ok(value.into()), call::now())))
+    }
+
+    /// The longest message that the peer takes, bytes: what a result has to fit into.
+    pub fn peer_max_message(&self) -> u32 {
+        self.shared().lock().session.peer().map_or(0, |peer| peer.limits.max_message)
     }
 
     /// Waits until the session is over, and tells why.
@@ -208,10 +228,14 @@ impl Connection {
     }
 
     /// Whether nothing is under way and all tables are as they were right after Hello.
+    ///
+    /// If so, all that was sent is on its way and counted in [`Self::traffic`].
     pub fn is_at_baseline(&self) -> bool {
         let mut core = self.shared().lock();
-        core.session.transmit();
-        core.session.tables() == Tables { exports: 1, ..Tables::default() }
+        let all_sent = core.session.transmit().is_empty();
+        let at_baseline = core.session.tables() == Tables { exports: 1, ..Tables::default() };
+        self.shared().unlock(core);
+        all_sent && at_baseline
     }
 
     /// What went over the wire so far.
@@ -252,10 +276,17 @@ impl Shared {
         core
     }
 
-    /// Ends a piece of work under the lock: the writer looks for output.
-    pub fn unlock(&self, core: MutexGuard<'_, Core>) {
+    /// Ends a piece of work under the lock: the writer looks for output, and what is left over is dropped elsewhere. What
+    /// runs then may call the peer, and this may be the thread that would have to read the answer.
+    pub fn unlock(&self, mut core: MutexGuard<'_, Core>) {
+        let mut left = None;
+        if !core.garbage.is_empty() {
+            let garbage = mem::take(&mut core.garbage);
+            left = core.reaper.drop(garbage).err();
+        }
         drop(core);
         self.bell.ring();
+        drop(left);
     }
 
     /// Notes a dropped proxy or call, from wherever it happens.
@@ -269,10 +300,9 @@ impl Shared {
         if core.session.ended().is_none() {
             core.session.close(CloseCode::Leaving);
         }
-        let left = core.end();
+        core.end();
         self.changed.notify_all();
         self.unlock(core);
-        drop(left);
     }
 
     fn wait_ready(&self) -> Result<(), Error> {
@@ -288,6 +318,13 @@ impl Shared {
     }
 
     fn write_loop(&self, mut write: impl Write) {
+        // Also if the writer panics: it may be a closure of the user's.
+        let _over = OnDrop(|| {
+            let mut core = self.lock();
+            core.deaf = true;
+            self.changed.notify_all();
+            self.unlock(core);
+        });
         let mut buffer = Vec::new();
         let mut result = write.write_all(&PREAMBLE);
         let mut hello = true;
@@ -298,15 +335,15 @@ impl Shared {
             buffer.extend_from_slice(core.session.transmit());
             core.session.transmitted(buffer.len());
             let over = core.closing;
+            self.bytes.fetch_add(buffer.len() as u64, Ordering::Relaxed);
+            if !buffer.is_empty() && mem::take(&mut hello) {
+                self.uncount_hello(&buffer);
+            }
             if core.waiting > 0 {
                 self.changed.notify_all();
             }
             drop(core);
             if !buffer.is_empty() {
-                self.bytes.fetch_add(buffer.len() as u64, Ordering::Relaxed);
-                if mem::take(&mut hello) {
-                    self.uncount_hello(&buffer);
-                }
                 result = write.write_all(&buffer).and_then(|()| write.flush());
                 // More may have come while this was written; only then is there no other ring.
                 self.bell.ring();
@@ -314,10 +351,6 @@ impl Shared {
                 return;
             }
         }
-        // The other side does not read any more. What it still sends is read to its end.
-        let mut core = self.lock();
-        core.closing = true;
-        self.changed.notify_all();
     }
 
     /// Hello is not counted as traffic.
@@ -328,14 +361,18 @@ impl Shared {
     }
 
     fn read_loop(self: &Arc<Self>, mut read: impl Read) {
-        let outcome = self.read_records(&mut read);
-        let mut core = self.lock();
-        core.no_peer = outcome == Some(NoPeer);
-        core.session.link_lost();
-        let left = core.end();
-        self.changed.notify_all();
-        self.unlock(core);
-        drop(left);
+        // Also if the reader panics: it may be a closure of the user's.
+        let over = OnDrop(|| {
+            let mut core = self.lock();
+            core.session.link_lost();
+            core.end();
+            self.changed.notify_all();
+            self.unlock(core);
+        });
+        if self.read_records(&mut read) == Some(NoPeer) {
+            self.lock().no_peer = true;
+        }
+        drop(over);
     }
 
     fn read_records(self: &Arc<Self>, read: &mut impl Read) -> Option<NoPeer> {
@@ -351,7 +388,7 @@ impl Shared {
                 buffer.copy_within(start..end, 0);
                 (start, end) = (0, end - start);
                 if end == buffer.len() {
-                    let longest = max_message as usize + 8;
+                    let longest = (max_message as usize).saturating_add(8);
                     buffer.resize((2 * buffer.len()).min(longest.max(buffer.len() + 1)), 0);
                 }
             }
@@ -373,20 +410,17 @@ impl Shared {
                 scanner = None;
             }
             let received = &buffer[start..end];
-            let Some(rest) = self.take_records(received, max_message) else { return None };
-            let used = received.len() - rest;
-            self.bytes.fetch_add(used as u64, Ordering::Relaxed);
-            if used > 0 && mem::take(&mut hello) {
-                self.uncount_hello(received);
-            }
-            start += used;
+            start += self.take_records(received, max_message, &mut hello)?;
         }
     }
 
-    /// Takes all whole records and tells how many bytes are left; None if the session is over.
-    fn take_records(self: &Arc<Self>, mut received: &[u8], max_message: u32) -> Option<usize> {
+    /// Takes all whole records and tells how many bytes they were; None if the session is over. `hello` says that Hello has
+    /// not come yet.
+    fn take_records(self: &Arc<Self>, stream: &[u8], max_message: u32, hello: &mut bool) -> Option<usize> {
+        let mut received = stream;
         let mut core = self.lock();
-        let mut left = Vec::new();
+        // A Hello may be longer than what is accepted later (HEL-2).
+        let max_message = if *hello { max_message.max(Hello::MAX_LENGTH as u32) } else { max_message };
         let mut over = false;
         while !over {
             match split(received, max_message) {
@@ -402,11 +436,15 @@ impl Shared {
                 }
             }
         }
-        core.take_notices(&mut left);
+        let used = stream.len() - received.len();
+        self.bytes.fetch_add(used as u64, Ordering::Relaxed);
+        if used > 0 && mem::take(hello) {
+            self.uncount_hello(stream);
+        }
+        core.take_notices();
         self.changed.notify_all();
         self.unlock(core);
-        drop(left);
-        (!over).then_some(received.len())
+        (!over).then_some(used)
     }
 }
 
@@ -417,14 +455,13 @@ struct NoPeer;
 impl Core {
     fn take_record(&mut self, shared: &Arc<Shared>, body: &[u8]) -> Result<(), Ended> {
         match self.session.handle(body)? {
-            Some(Event::Request(request)) => {
-                let job = Job::new(self, shared, &request);
-                self.workers.push(job);
-            }
+            Some(Event::Request(request)) => self.serve(shared, &request),
             Some(Event::Return(returned)) => {
                 let result = call::read_outcome(self, shared, &returned);
                 if let Some((_, state)) = self.calls.remove(&returned.question.id()) {
-                    state.settle(result);
+                    let named = state.settle(result);
+                    self.garbage.push(Garbage::Named(named));
+                    self.garbage.push(Garbage::Call(state));
                 }
             }
             Some(Event::Ready) | None => {}
@@ -436,22 +473,38 @@ impl Core {
     pub fn take_ready(&mut self, shared: &Arc<Shared>) {
         let mut scratch = Vec::new();
         while self.session.has_ready() {
-            scratch.resize(self.session.limits().max_message as usize, 0);
+            if scratch.is_empty() {
+                // Zeroed by the operating system, and only as far as it is used; `resize` would touch all of it.
+                scratch = vec![0; self.session.limits().max_message as usize];
+            }
             let Some(request) = self.session.poll_ready(&mut scratch) else { break };
-            let job = Job::new(self, shared, &request);
-            self.workers.push(job);
+            self.serve(shared, &request);
         }
     }
 
-    /// Objects that nobody holds any more go to `left`, to be dropped without the lock.
-    pub fn take_notices(&mut self, left: &mut Vec<Arc<dyn Object>>) {
+    fn serve(&mut self, shared: &Arc<Shared>, request: &Request<'_>) {
+        let Some(job) = Job::new(self, shared, request) else { return };
+        let answer = job.answer();
+        if let Err(work) = self.workers.serve(job, request.parent.map(Question::id)) {
+            let _ = self.session.refuse(answer, ErrorCode::Overloaded, 0);
+            self.garbage.push(Garbage::Work(work));
+        }
+    }
+
+    /// Looks after what became true: objects that nobody holds any more are let go.
+    pub fn take_notices(&mut self) {
         while let Some(notice) = self.session.poll_notice() {
             match notice {
-                Notice::Freed(key) => left.extend(self.objects.remove(key)),
+                Notice::Freed(key) => self.garbage.extend(self.objects.remove(key).map(Garbage::Object)),
                 // Threads cannot be stopped; the call goes on, and its caller is told what happened.
                 Notice::Interrupted(_) => {}
             }
         }
+    }
+
+    /// Whether nothing can be sent any more.
+    pub fn is_over(&self) -> bool {
+        self.deaf || self.closing
     }
 
     fn forget(&mut self, dropped: Dropped) {
@@ -465,21 +518,33 @@ impl Core {
             Dropped::Call(question) => {
                 let _ = self.session.cancel(question, farref_core::message::FinishMode::Abandon);
                 if self.calls.get(&question.id()).is_some_and(|(open, _)| *open == question) {
-                    self.calls.remove(&question.id());
+                    let call = self.calls.remove(&question.id());
+                    self.garbage.extend(call.map(|(_, state)| Garbage::Call(state)));
                 }
             }
         }
     }
 
-    /// The session is over: whoever waits is told. What is left is to be dropped without the lock.
-    #[must_use]
-    fn end(&mut self) -> (Vec<Arc<dyn Object>>, Vec<Job>) {
+    /// The session is over: whoever waits is told.
+    fn end(&mut self) {
         self.closing = true;
         let ended = self.session.ended().unwrap_or(Ended::LinkLost);
         for (_, (_, state)) in self.calls.drain() {
-            state.settle(Err(Error::Ended(ended)));
+            let named = state.settle(Err(Error::Ended(ended)));
+            self.garbage.push(Garbage::Named(named));
+            self.garbage.push(Garbage::Call(state));
         }
-        (self.objects.clear(), self.workers.stop())
+        self.garbage.extend(self.objects.clear().into_iter().map(Garbage::Object));
+        self.garbage.extend(self.workers.stop().into_iter().map(Garbage::Work));
+    }
+}
+
+/// Runs at the end of a scope, however it is left.
+struct OnDrop<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
     }
 }
 
@@ -494,7 +559,8 @@ fn config(options: &Options) -> Config {
             handles: options.handles,
             levels: options.levels,
         },
-        exports: options.exports,
+        // The directory has a slot of its own.
+        exports: options.exports.max(1),
         calls: options.calls,
         out_bytes: options.output,
         store_bytes: options.store,

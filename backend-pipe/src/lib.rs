@@ -58,3 +58,8 @@ pub use proxy::{Items, Pending, Promise, Proxy, Remote};
 pub use stdio::take_stdio;
 pub use stdio::{ReadFn, WriteFn};
 pub use value::{Exception, Reference, Value};
+
+/// The examples of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

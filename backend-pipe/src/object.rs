@@ -12,7 +12,8 @@ use crate::error::Error;
 use crate::proxy::Proxy;
 use crate::value::{Reference, Value};
 
-/// An object that peers may use. Its methods run on threads of the connection, several at a time.
+/// An object that peers may use. Its methods run on threads of the connection: one at a time, but for callbacks and for
+/// several connections, unless it [is concurrent](Self::is_concurrent).
 pub trait Object: Send + Sync + 'static {
     /// Its members, in the order of their numbers; the same as long as it lives. No other name reaches [`Self::perform`].
     fn members(&self) -> Cow<'_, [Member]> {
@@ -23,6 +24,15 @@ pub trait Object: Send + Sync + 'static {
     ///
     /// Calls that it makes over the same connection, on this thread, are part of the call being served.
     fn perform(&self, action: Action<'_>, args: Args) -> Result<Value, Error>;
+
+    /// Whether calls that nothing of ours has caused may run at the same time, in any order.
+    ///
+    /// If not, which is the default, they run one after the other in the order in which they were made (ORD-2). An object
+    /// one of whose methods waits until another is called has to be concurrent. Calls that one call of ours has caused run
+    /// in order in any case.
+    fn is_concurrent(&self) -> bool {
+        false
+    }
 
     /// The object of another peer that this one stands for.
     #[doc(hidden)]
@@ -196,7 +206,7 @@ fn describe(members: &[Member]) -> Value {
     Value::Tuple(members.iter().map(one).collect())
 }
 
-/// A function as an object: it can be called.
+/// A function as an object: it can be called, by several callers at the same time.
 ///
 /// ```
 /// use farref_pipe::{Error, Function, Value};
@@ -216,6 +226,10 @@ impl<F: Fn(Args) -> Result<Value, Error> + Send + Sync + 'static> Function<F> {
 }
 
 impl<F: Fn(Args) -> Result<Value, Error> + Send + Sync + 'static> Object for Function<F> {
+    fn is_concurrent(&self) -> bool {
+        true
+    }
+
     fn perform(&self, action: Action<'_>, args: Args) -> Result<Value, Error> {
         match action {
             Action::Call => (self.0)(args),
@@ -256,6 +270,10 @@ impl Directory {
 }
 
 impl Object for Directory {
+    fn is_concurrent(&self) -> bool {
+        true
+    }
+
     fn members(&self) -> Cow<'_, [Member]> {
         let member = |(name, (_, doc)): (&String, &(_, String))| Member {
             name: Cow::Owned(name.clone()),

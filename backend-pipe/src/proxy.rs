@@ -83,6 +83,11 @@ impl Promise {
     pub fn wait(&self) -> Result<Value, Error> {
         self.0.state.wait()
     }
+
+    /// The answer, if it is there already.
+    pub fn outcome(&self) -> Option<Result<Value, Error>> {
+        self.0.state.result()
+    }
 }
 
 impl fmt::Debug for Promise {
@@ -252,11 +257,11 @@ fn with_name(name: &str, mut args: Args) -> Args {
 
 impl Remote for Proxy {
     fn start_op(&self, op: Op, args: Args) -> Result<Pending, Error> {
-        call::start(&self.0.shared, Target::Proxy(self.0.import), op, args, false).map(Pending)
+        call::start(&self.0.shared, Target::Proxy(self.0.import), op, args, false, 0).map(Pending)
     }
 
     fn promise_op(&self, op: Op, args: Args) -> Result<Promise, Error> {
-        call::start(&self.0.shared, Target::Proxy(self.0.import), op, args, true).map(|call| Promise(Arc::new(call)))
+        call::start(&self.0.shared, Target::Proxy(self.0.import), op, args, true, 0).map(|call| Promise(Arc::new(call)))
     }
 }
 
@@ -272,22 +277,31 @@ impl Remote for Promise {
 
 impl Promise {
     /// On the promise, or, once it has settled, on what it settled to.
-    fn start_call(&self, op: Op, args: Args, pipelined: bool) -> Result<OpenCall, Error> {
+    fn start_call(&self, op: Op, mut args: Args, pipelined: bool) -> Result<OpenCall, Error> {
         let shared = &self.0.shared;
-        if self.0.state.result().is_none() {
-            match call::start(shared, Target::Promise(&self.0), op, args.clone(), pipelined) {
+        let mut outcome = self.0.state.outcome();
+        if outcome.is_none() {
+            match call::start(shared, Target::Promise(&self.0), op, args.clone(), pipelined, 0) {
                 Err(Error::NotMade(CallError::NotAPromise)) => {} // it has settled just now
                 started => return started,
             }
+            outcome = self.0.state.outcome();
         }
-        let settled = |result| Ok(OpenCall::settled(shared.clone(), result));
-        match self.0.state.wait() {
+        let (result, at) = outcome.unwrap_or_else(|| (self.0.state.wait(), call::now()));
+        let settled = |result| Ok(OpenCall::settled(shared.clone(), result, at.max(call::now())));
+        match result {
             Ok(Value::Reference(Reference::Remote(proxy))) => {
-                call::start(&proxy.0.shared, Target::Proxy(proxy.0.import), op, args, pipelined)
+                call::start(&proxy.0.shared, Target::Proxy(proxy.0.import), op, args, pipelined, at)
             }
             Ok(Value::Reference(Reference::Promise(promise))) => promise.start_call(op, args, pipelined),
-            Ok(Value::Reference(Reference::Local(object))) => settled(object::operate(&*object, op, args)),
-            Ok(value) => settled(call::operate_on_value(&value, op, &args)),
+            Ok(Value::Reference(Reference::Local(object))) => {
+                call::wait_for_promises(&mut args)?;
+                settled(object::operate(&*object, op, args))
+            }
+            Ok(value) => {
+                call::wait_for_promises(&mut args)?;
+                settled(call::operate_on_value(&value, op, &args))
+            }
             Err(error) => settled(Err(error)),
         }
     }

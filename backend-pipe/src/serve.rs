@@ -1,16 +1,18 @@
 //! Serving the peer's calls: the table of local objects, and the threads that run them.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use farref_core::message::{ErrorCode, Op};
-use farref_core::session::{Answer, ObjectKey, Receiver, ReplyError, Request};
+use farref_core::session::{Answer, CallError, ObjectKey, Receiver, ReplyError, Request};
 use farref_core::value::ValueWriter;
 
 use crate::args::Args;
-use crate::call::{self, CallState};
+use crate::call::{self, CallState, OpenCall};
 use crate::connection::{Core, Shared};
 use crate::error::Error;
 use crate::object::{self, Action, Object};
@@ -72,6 +74,7 @@ impl LocalObjects {
     #[must_use]
     pub fn clear(&mut self) -> Vec<Arc<dyn Object>> {
         self.keys.clear();
+        self.free.clear();
         self.slots.drain(..).flatten().map(|(_, object)| object).collect()
     }
 }
@@ -109,8 +112,13 @@ enum Subject {
     Gone,
 }
 
+/// Calls that run one after the other (ORD-2): those on one object, by its address, that one call caused, or none.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Lane(usize, Option<u16>);
+
 impl Job {
-    pub fn new(core: &mut Core, shared: &Arc<Shared>, request: &Request<'_>) -> Self {
+    /// None if the call was answered at once.
+    pub fn new(core: &mut Core, shared: &Arc<Shared>, request: &Request<'_>) -> Option<Self> {
         let references = core.read_references(shared, request.handles);
         let subject = match request.receiver {
             Receiver::Object(key) => match core.objects.get(key) {
@@ -121,16 +129,43 @@ impl Job {
                 None => Subject::Gone,
             },
             Receiver::Import(import) => Subject::Proxy(core.proxy(shared, import, false)),
-            Receiver::Value(kept) => Subject::Value(core.read_kept(shared, kept)),
+            Receiver::Value(kept) => {
+                // Worked out on the bytes that are kept. Only if there is no room for the result now, they are copied.
+                match core.session.reply_operated(request.call, kept, request.op, request.args) {
+                    Err(ReplyError::NoRoom) => Subject::Value(core.read_kept(shared, kept)),
+                    _ => return None,
+                }
+            }
+        };
+        let args = match call::read_args(request.args, &references, core.session.limits().max_message as usize) {
+            Ok(args) => args,
+            Err(code) => {
+                let _ = core.session.refuse(request.call, code, 0);
+                return None;
+            }
         };
         let parent = request.parent.and_then(|parent| core.calls.get(&parent.id()));
-        Self {
+        Some(Self {
             shared: shared.clone(),
             answer: request.call,
             cause: parent.map(|(_, state)| state.clone()),
             subject,
             op: request.op,
-            args: call::read_args(request.args, &references),
+            args,
+        })
+    }
+
+    pub fn answer(&self) -> Answer {
+        self.answer
+    }
+
+    /// The lane in which it waits for those before it, if it does.
+    fn lane(&self, parent: Option<u16>) -> Option<Lane> {
+        match &self.subject {
+            Subject::Object(object) if parent.is_some() || !object.is_concurrent() => {
+                Some(Lane(Arc::as_ptr(object).cast::<()>() as usize, parent))
+            }
+            _ => None,
         }
     }
 
@@ -140,8 +175,7 @@ impl Job {
             let work = || match &subject {
                 Subject::Object(object) => object::operate(&**object, op, args),
                 Subject::Value(value) => call::operate_on_value(value, op, &args),
-                // A nested call within the same answer (ANS-6).
-                Subject::Proxy(proxy) => proxy.operate(op, args),
+                Subject::Proxy(proxy) => forward(proxy, op, args),
                 Subject::Gone => Err(Error::Refused(ErrorCode::NoSuchObject, Vec::new())),
             };
             catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
@@ -150,10 +184,19 @@ impl Job {
                 Err(Error::raise("RuntimeError", format!("the object panicked: {text}")))
             })
         });
-        // What the call held goes before its caller hears that it is over.
-        drop((subject, cause));
+        // What the call held goes before its caller hears that it is over. The code of users that runs then may panic too.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop((subject, cause))));
         reply(&shared, answer, result);
     }
+}
+
+/// A nested call within the same answer (ANS-6). If it cannot be made, nothing has started.
+fn forward(proxy: &Proxy, op: Op, args: Args) -> Result<Value, Error> {
+    proxy.operate(op, args).map_err(|error| match error {
+        Error::NotMade(CallError::Overloaded) => Error::Refused(ErrorCode::Overloaded, Vec::new()),
+        Error::NotMade(CallError::TooDeep) => Error::Refused(ErrorCode::TooDeep, Vec::new()),
+        error => error,
+    })
 }
 
 /// Replies to a call of the peer, waiting for room for output.
@@ -165,13 +208,12 @@ fn reply(shared: &Arc<Shared>, answer: Answer, result: Result<Value, Error>) {
         // It ran and could not go on.
         Err(other) => (Some(ErrorCode::Raised), vec![runtime_error(other.to_string())]),
     };
-    let mut left = Vec::new();
     let mut core = shared.lock();
     while let Err(failed) = try_reply(&mut core, shared, answer, error, &values) {
         match failed {
-            ReplyError::NoRoom => core = shared.wait(core),
+            ReplyError::NoRoom if !core.is_over() => core = shared.wait(core),
             // The session has answered with an error of its own, or is over.
-            ReplyError::Became(_) | ReplyError::Ended(_) | ReplyError::NoSuchCall => break,
+            ReplyError::NoRoom | ReplyError::Became(_) | ReplyError::Ended(_) | ReplyError::NoSuchCall => break,
             other => {
                 let text = runtime_error(format!("the object's result cannot be sent: {other}"));
                 if try_reply(&mut core, shared, answer, Some(ErrorCode::Raised), &[text]).is_err() {
@@ -182,9 +224,9 @@ fn reply(shared: &Arc<Shared>, answer: Answer, result: Result<Value, Error>) {
         }
     }
     core.take_ready(shared);
-    core.take_notices(&mut left);
+    core.take_notices();
     shared.unlock(core);
-    drop((values, left));
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(values)));
 }
 
 fn try_reply(
@@ -194,18 +236,20 @@ fn try_reply(
     error: Option<ErrorCode>,
     values: &[Value],
 ) -> Result<(), ReplyError> {
-    let mut references = Vec::new();
-    for value in values {
-        // Only a promise can be misplaced; an object waits for it and replies what it settled to.
-        core.references(shared, value, &mut references).map_err(|_| ReplyError::BadReference(references.len()))?;
+    if let Some(ended) = core.session.ended() {
+        return Err(ReplyError::Ended(ended));
     }
+    let mut references = Vec::new();
+    // Only a promise can be misplaced: an object waits for it and replies what it settled to.
+    let found = values.iter().try_for_each(|value| core.references(shared, value, &mut references));
     let write = |writer: &mut ValueWriter<'_>| {
         let mut next = 0;
         values.iter().try_for_each(|value| value.write(writer, &mut next))
     };
-    let replied = match error {
-        None => core.session.reply(answer, &references, write),
-        Some(code) => core.session.reply_error(answer, code, &references, write),
+    let replied = match (found, error) {
+        (Err(_), _) => Err(ReplyError::BadReference(references.len())),
+        (Ok(()), None) => core.session.reply(answer, &references, write),
+        (Ok(()), Some(code)) => core.session.reply_error(answer, code, &references, write),
     };
     replied.inspect_err(|_| core.drop_unexported(&references))
 }
@@ -215,7 +259,32 @@ fn runtime_error(text: String) -> Value {
     Value::Exception(Exception { name: "RuntimeError".into(), args, text: None, traceback: None })
 }
 
-/// The threads that run the peer's calls. There are never fewer than calls that run, so that a call that waits for a
+/// What is left over under the core's lock and may run code of users when it is dropped.
+#[expect(dead_code, reason = "it is there to be dropped")]
+pub(crate) enum Garbage {
+    Object(Arc<dyn Object>),
+    Call(Arc<CallState>),
+    Named(Vec<Arc<OpenCall>>),
+    Work(Work),
+}
+
+/// What a thread of a pool does.
+pub(crate) enum Work {
+    Serve(Job),
+    Drop(Vec<Garbage>),
+}
+
+impl Work {
+    fn run(self) {
+        // A job catches what its object throws; what is dropped here is caught as well, so that no thread is lost.
+        let _ = catch_unwind(AssertUnwindSafe(|| match self {
+            Self::Serve(job) => job.run(),
+            Self::Drop(garbage) => drop(garbage),
+        }));
+    }
+}
+
+/// Threads that run the peer's calls. There are never fewer than calls that run, so that a call that waits for a
 /// nested one cannot keep it from running; the limit of calls served bounds them.
 pub(crate) struct Workers {
     pool: Arc<Pool>,
@@ -230,40 +299,72 @@ struct Pool {
 
 #[derive(Default)]
 struct PoolState {
-    jobs: VecDeque<Job>,
-    /// Threads that wait for a job.
+    work: VecDeque<(Work, Option<Lane>)>,
+    /// What waits behind the one that runs or is about to, for each lane that has one.
+    lanes: HashMap<Lane, VecDeque<Work>>,
+    /// Threads that wait for work.
     idle: usize,
     threads: usize,
     stopped: bool,
 }
 
 impl Workers {
-    pub fn new(limit: u16) -> Self {
-        Self { pool: Arc::default(), limit: limit.into() }
+    pub fn new(limit: usize) -> Self {
+        Self { pool: Arc::default(), limit }
     }
 
-    pub fn push(&mut self, job: Job) {
+    /// Runs a job after those before it in its lane; `parent` is the call of ours that caused it. It comes back if there is
+    /// no thread for it.
+    pub fn serve(&mut self, job: Job, parent: Option<u16>) -> Result<(), Work> {
+        let lane = job.lane(parent);
+        self.push(Work::Serve(job), lane)
+    }
+
+    /// Drops what is left over, on a thread that nobody waits for.
+    pub fn drop(&mut self, garbage: Vec<Garbage>) -> Result<(), Work> {
+        self.push(Work::Drop(garbage), None)
+    }
+
+    fn push(&mut self, work: Work, lane: Option<Lane>) -> Result<(), Work> {
         let mut state = self.pool.lock();
         if state.stopped {
-            return;
+            return Err(work);
         }
-        state.jobs.push_back(job);
-        // A thread that was woken counts as idle until it has taken its job, which is still in the queue then.
-        if state.jobs.len() > state.idle && state.threads < self.limit {
+        // A thread that was woken counts as idle until it has taken its work, which is still in the queue then.
+        if state.work.len() >= state.idle && state.threads < self.limit {
             let pool = self.pool.clone();
-            let spawned = thread::Builder::new().name("farref-serve".into()).spawn(move || pool.work());
+            let spawned = thread::Builder::new().name("farref-serve".into()).spawn(move || pool.run());
             state.threads += usize::from(spawned.is_ok());
         }
+        if state.threads == 0 {
+            return Err(work);
+        }
+        if let Some(lane) = lane {
+            match state.lanes.entry(lane) {
+                Entry::Occupied(mut before) => {
+                    before.get_mut().push_back(work);
+                    return Ok(());
+                }
+                Entry::Vacant(free) => {
+                    free.insert(VecDeque::new());
+                }
+            }
+        }
+        state.work.push_back((work, lane));
         self.pool.wake.notify_one();
+        Ok(())
     }
 
-    /// No job starts any more; those that had not started are given back.
+    /// Nothing starts any more; what had not started is given back.
     #[must_use]
-    pub fn stop(&mut self) -> Vec<Job> {
+    pub fn stop(&mut self) -> Vec<Work> {
         let mut state = self.pool.lock();
         state.stopped = true;
         self.pool.wake.notify_all();
-        state.jobs.drain(..).collect()
+        let waiting = mem::take(&mut state.lanes).into_values().flatten();
+        let mut left: Vec<_> = waiting.collect();
+        left.extend(state.work.drain(..).map(|(work, _)| work));
+        left
     }
 }
 
@@ -272,17 +373,32 @@ impl Pool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn work(&self) {
+    fn run(&self) {
         let mut state = self.lock();
         while !state.stopped {
-            if let Some(job) = state.jobs.pop_front() {
+            if let Some((work, lane)) = state.work.pop_front() {
                 drop(state);
-                job.run();
+                work.run();
                 state = self.lock();
+                if let Some(lane) = lane {
+                    state.leave(lane);
+                }
             } else {
                 state.idle += 1;
                 state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
                 state.idle -= 1;
+            }
+        }
+    }
+}
+
+impl PoolState {
+    /// The next of a lane may run: on this thread, which is free, so that nobody need be woken.
+    fn leave(&mut self, lane: Lane) {
+        match self.lanes.get_mut(&lane).map(VecDeque::pop_front) {
+            Some(Some(next)) => self.work.push_back((next, Some(lane))),
+            _ => {
+                self.lanes.remove(&lane);
             }
         }
     }

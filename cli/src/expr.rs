@@ -38,21 +38,6 @@ pub struct Expr {
     pub span: Span,
 }
 
-impl Expr {
-    /// The place of the head and the first `steps` steps of a chain: what had been worked out when
-    /// step number `steps` failed. The whole expression where it is no chain.
-    pub fn prefix_span(&self, steps: usize) -> Span {
-        match &self.kind {
-            ExprKind::Chain { head, steps: all } => {
-                let last = steps.checked_sub(1).and_then(|n| all.get(n));
-                let end = last.map_or(head.span.end, |step| step.span.end);
-                Span::new(self.span.start, end)
-            }
-            _ => self.span,
-        }
-    }
-}
-
 /// The kinds of expression. `Display` prints a form that parses back to the same tree.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ExprKind {

@@ -16,7 +16,7 @@ mod walk;
 pub use error::{ErrorArg, FileError};
 pub use mode::{Access, Mode};
 pub use open_file::{Data, DataRef, OpenFile};
-pub use walk::{Walk, WalkStep};
+pub use walk::Walk;
 
 use cap_fs_ext::OpenOptionsSyncExt;
 use cap_std::ambient_authority;

@@ -5,11 +5,11 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use farref_core::dispatch::{Action, Arguments, Done, Member, Object, Reply};
-use farref_core::message::{ErrorCode, Op};
+use farref_core::message::{ErrorCode, Handles, Op};
 use farref_core::session::{Answer, Call, Callee, Import, Ref, Reference, Storage};
 use farref_core::value::{OwnedException, OwnedValue, Value};
 
-use crate::sim::{Board, Owned, references};
+use crate::sim::{Board, Owned, own_with, references};
 
 /// An object from a closure.
 pub struct Closure<F> {
@@ -49,23 +49,11 @@ pub fn function(mut call: impl FnMut(&Arguments<'_>, Reply<'_>) -> Done) -> impl
 ///
 /// If a reference is stale.
 pub fn owned(args: &Arguments<'_>, reply: &Reply<'_>, value: Value<'_>) -> Owned {
-    let resolve = |index| args.handle(index).and_then(|handle| reply.resolve(handle));
-    OwnedValue::substitute(value, &mut |index| match resolve(index) {
-        Some(Reference::Local(key)) => OwnedValue::Reference(Ref::Local(key)),
-        Some(Reference::Import(import)) => OwnedValue::Reference(Ref::Import(import)),
-        Some(Reference::None) => OwnedValue::None,
-        Some(Reference::Value(kept)) => {
-            let (handles, values) = reply.kept(kept).expect("it is kept until the reply");
-            OwnedValue::substitute(values.first().unwrap_or(Value::None), &mut |index| {
-                match handles.get(index).and_then(|handle| reply.resolve_kept(handle)) {
-                    Some(Reference::Local(key)) => OwnedValue::Reference(Ref::Local(key)),
-                    Some(Reference::Import(import)) => OwnedValue::Reference(Ref::Import(import)),
-                    other => panic!("kept reference {index} is {other:?}"),
-                }
-            })
-        }
-        None => panic!("reference {index} is stale"),
-    })
+    let named = |index| args.handle(index).and_then(|handle| reply.resolve(handle)).expect("a live reference");
+    let in_kept = |handles: Handles<'_>, index| {
+        handles.get(index).and_then(|handle| reply.resolve_kept(handle)).expect("a live reference")
+    };
+    own_with(value, &named, &|kept| reply.kept(kept), &in_kept)
 }
 
 /// All arguments, as values of their own.
@@ -198,9 +186,7 @@ pub fn raiser() -> impl Object {
     function(|args, reply| {
         let name = args.str(0).unwrap_or("ValueError");
         let values: Vec<Owned> = args.values().skip(1).map(|value| owned(args, &reply, value)).collect();
-        reply.raise_with(name, values.len(), |writer| {
-            values.iter().try_for_each(|value| value.write(writer, &mut 0))
-        })
+        reply.raise_with(name, values.len(), |writer| values.iter().try_for_each(|value| value.write(writer, &mut 0)))
     })
 }
 

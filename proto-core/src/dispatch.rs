@@ -12,7 +12,9 @@
 //!
 //! impl Object for Led {
 //!     fn members(&self) -> &'static [Member] {
-//!         &[Member::method("set", "switch it on or off"), Member::writable("on", "whether it is on")]
+//!         const MEMBERS: &[Member] =
+//!             &[Member::method("set", "switch it on or off"), Member::writable("on", "whether it is on")];
+//!         MEMBERS
 //!     }
 //!
 //!     fn perform(&mut self, action: Action<'_>, args: &Arguments<'_>, reply: Reply<'_>) -> Done {
@@ -36,7 +38,7 @@ use crate::session::{
     Answer, Call, CallError, Import, Kept, ObjectKey, Question, Receiver, Ref, Reference, ReplyError, Request, Session,
     Storage,
 };
-use crate::value::{Outcome, Value, ValueError, ValueWriter, Values, operate};
+use crate::value::{Value, ValueError, ValueWriter, Values};
 
 /// What an object answers to. Hosts that have one implement it for their own things.
 pub trait Object {
@@ -126,7 +128,7 @@ pub enum Action<'f> {
     Equals(Value<'f>),
     /// Hash.
     Hash,
-    /// All contents.
+    /// All contents, in one Return (OPS-4).
     Force,
 }
 
@@ -302,6 +304,12 @@ impl Reply<'_> {
         self.session.call(call.parent(self.call), &mut args)
     }
 
+    /// Replies what an operation on a kept value gives (OPS-5).
+    fn operated(self, kept: Kept, args: Values<'_>) -> Done {
+        let replied = self.session.reply_operated(self.call, kept, self.op, args);
+        self.settle(replied)
+    }
+
     fn refuse(self, code: ErrorCode, detail: u64) -> Done {
         self.session.refuse(self.call, code, detail);
         Done(())
@@ -313,13 +321,18 @@ impl Reply<'_> {
         references: &[Ref],
         values: &mut dyn FnMut(&mut ValueWriter<'_>) -> Result<(), ValueError>,
     ) -> Done {
-        match self.session.reply(self.call, error, references, values) {
+        let replied = self.session.reply(self.call, error, references, values);
+        self.settle(replied)
+    }
+
+    fn settle(self, replied: Result<(), ReplyError>) -> Done {
+        match replied {
             Ok(()) | Err(ReplyError::Became(_) | ReplyError::Ended(_) | ReplyError::NoSuchCall) => {}
             // It ran, and its result does not fit what is left of the output.
             Err(ReplyError::NoRoom) => self.session.refuse(self.call, ErrorCode::ResultTooLarge, 0),
             Err(ReplyError::Values(_) | ReplyError::BadReference(_)) => {
                 let broken = self.session.reply(self.call, Some(ErrorCode::Raised), &[], &mut |writer| {
-                    writer.exception_head("RuntimeError", 1)?;
+                    writer.exception_head("RuntimeError", 1)?; // the name for what has no other (ERR-3)
                     writer.str("the object's result is not well formed")?;
                     writer.exception_tail(None, None)
                 });
@@ -341,6 +354,7 @@ trait Calls {
         references: &[Ref],
         values: &mut dyn FnMut(&mut ValueWriter<'_>) -> Result<(), ValueError>,
     ) -> Result<(), ReplyError>;
+    fn reply_operated(&mut self, call: Answer, kept: Kept, op: Op, args: Values<'_>) -> Result<(), ReplyError>;
     fn refuse(&mut self, call: Answer, code: ErrorCode, detail: u64);
     fn call(
         &mut self,
@@ -362,6 +376,10 @@ impl<S: Storage> Calls for Session<S> {
         values: &mut dyn FnMut(&mut ValueWriter<'_>) -> Result<(), ValueError>,
     ) -> Result<(), ReplyError> {
         self.reply_dyn(call, error, references, values)
+    }
+
+    fn reply_operated(&mut self, call: Answer, kept: Kept, op: Op, args: Values<'_>) -> Result<(), ReplyError> {
+        Session::reply_operated(self, call, kept, op, args)
     }
 
     fn refuse(&mut self, call: Answer, code: ErrorCode, detail: u64) {
@@ -449,12 +467,13 @@ impl<'r> Dispatcher<'r> {
         let _ = match request.receiver {
             // Nothing has happened yet, so that it may be tried again (ADM-1: reading goes on).
             _ if !has_room => reply.refuse(ErrorCode::Overloaded, 0),
+            _ if is_named_twice(request.args) => reply.bad_arguments("each name once"),
             Receiver::Object(ObjectKey::DIRECTORY) => self.directory(request, objects, reply),
             Receiver::Object(key) => match objects.object(key) {
                 Some(object) => perform(object, request, reply),
                 None => reply.refuse(ErrorCode::NoSuchObject, 0),
             },
-            Receiver::Value(kept) => on_value(session, request, kept),
+            Receiver::Value(kept) => reply.operated(kept, request.args),
             // Forwarding a call home needs memory for its arguments (ANS-6).
             Receiver::Import(_) => reply.unsupported(),
         };
@@ -500,6 +519,18 @@ impl<'r> Dispatcher<'r> {
             _ => reply.unsupported(),
         }
     }
+}
+
+/// Whether two named arguments have one name (VAL-8).
+fn is_named_twice(mut args: Values<'_>) -> bool {
+    while let Some(value) = args.next() {
+        if let Value::Named(name, _) = value
+            && args.named(name).is_some()
+        {
+            return true;
+        }
+    }
+    false
 }
 
 /// Turns a request into an action and has the object perform it.
@@ -583,80 +614,4 @@ fn describe(writer: &mut ValueWriter<'_>, name: &str, kind: MemberKind, doc: &st
     writer.str(name)?;
     writer.int(kind as i64)?;
     writer.str(doc)
-}
-
-/// References that a kept value may have here, to be sent again with a part of it.
-const KEPT_REFERENCES: usize = 8;
-
-/// An operation on what an answer settled to (OPS-5).
-fn on_value<S: Storage>(session: &mut Session<S>, request: &Request<'_>, kept: Kept) -> Done {
-    // The value lives in the session, and so does the output: part of it is copied out first.
-    let mut copy = [0u8; 128];
-    let mut references = [Ref::Local(ObjectKey::DIRECTORY); KEPT_REFERENCES];
-    let mut count = 0;
-    let operated = session.kept(kept).ok_or(ErrorCode::NotKept).and_then(|(handles, values)| {
-        for handle in handles {
-            let reference = match session.resolve_kept(handle) {
-                Some(Reference::Local(key)) => Ref::Local(key),
-                Some(Reference::Import(import)) => Ref::Import(import),
-                _ => return Err(ErrorCode::NoSuchObject),
-            };
-            *references.get_mut(count).ok_or(ErrorCode::Unsupported)? = reference;
-            count += 1;
-        }
-        let receiver = values.first().unwrap_or(Value::None);
-        let outcome = operate(receiver, request.op, request.args)?;
-        let writer = crate::codec::Writer::new(&mut copy);
-        let top =
-            if matches!(outcome, Outcome::Raise(..)) { crate::value::Top::Error } else { crate::value::Top::Result };
-        let mut part = ValueWriter::new(writer, top, count as u32);
-        write_outcome(&mut part, outcome).map_err(|_| ErrorCode::Unsupported)?;
-        let part = part.finish().map_err(|_| ErrorCode::Unsupported)?;
-        let length = part.fits().then_some(part.len()).ok_or(ErrorCode::ResultTooLarge)?;
-        Ok((length, top))
-    });
-    let refuse = |session: &mut Session<S>, code: ErrorCode| {
-        let detail = if code == ErrorCode::Unsupported { request.op.number() } else { 0 };
-        let _ = Session::refuse(session, request.call, code, detail);
-        Done(())
-    };
-    let (length, top) = match operated {
-        Ok(operated) => operated,
-        Err(code) => return refuse(session, code),
-    };
-    let error = (top == crate::value::Top::Error).then_some(ErrorCode::Raised);
-    let references = references.get(..count).unwrap_or_default();
-    let Ok(part) = Values::check(copy.get(..length).unwrap_or_default(), top, count as u32) else {
-        return refuse(session, ErrorCode::Unsupported);
-    };
-    let references = if { part }.any(|value| mentions_reference(value)) { references } else { &[] };
-    let reply = Reply { session, call: request.call, op: request.op };
-    reply.finish(error, references, &mut |writer| part.into_iter().try_for_each(|value| writer.copy(value)))
-}
-
-fn mentions_reference(value: Value<'_>) -> bool {
-    match value {
-        Value::Reference(_) => true,
-        Value::Tuple(mut items) | Value::List(mut items) | Value::Set(mut items) | Value::Map(mut items) => {
-            items.any(mentions_reference)
-        }
-        Value::Exception(exception) => exception.traceback.is_some() || { exception.args }.any(mentions_reference),
-        _ => false,
-    }
-}
-
-fn write_outcome(writer: &mut ValueWriter<'_>, outcome: Outcome<'_>) -> Result<(), ValueError> {
-    match outcome {
-        Outcome::Value(value) => writer.copy(value),
-        Outcome::Char(character) => writer.str(character.encode_utf8(&mut [0; 4])),
-        Outcome::Int(value) => writer.int(value),
-        Outcome::Bool(value) => writer.bool(value),
-        Outcome::Text(value, true) => writer.text(format_args!("{value:#}")),
-        Outcome::Text(value, false) => writer.text(format_args!("{value}")),
-        Outcome::Raise(name, key) => {
-            writer.exception_head(name, 1)?;
-            writer.copy(key)?;
-            writer.exception_tail(None, None)
-        }
-    }
 }

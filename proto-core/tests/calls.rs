@@ -7,7 +7,7 @@ use farref_conformance::fixtures::{
 use farref_conformance::sim::{A, B, Failure, LIMITS, Owned, Sim};
 use farref_core::dispatch::Object;
 use farref_core::message::{ErrorCode, FinishMode, Limits, Op};
-use farref_core::session::{Call, CallError, Callee, Host, Import, Ref, Reference};
+use farref_core::session::{Call, CallError, Callee, Host, Import, Ref, Reference, ReplyError, Stale};
 use farref_core::value::OwnedValue;
 
 /// Two sides; B serves the object as a root, and A holds it.
@@ -155,10 +155,10 @@ fn c05_a_function_is_called() {
 /// C08: what a function uses of its own side stays there: no message beyond the call and its answer.
 #[test]
 fn c08_what_the_callee_uses_stays_with_its_owner() {
-    fn own_helper(value: i64) -> i64 {
+    fn double(value: i64) -> i64 {
         2 * value
     }
-    let (mut sim, x) = serving(function(|args, reply| reply.int(own_helper(args.int(0).unwrap_or_default()))));
+    let (mut sim, x) = serving(function(|args, reply| reply.int(double(args.int(0).unwrap_or_default()))));
     assert_eq!(sim.get(A, x, Op::Call, &[int(8)]), Ok(int(16)));
     assert_eq!(sim.counts().messages, 2);
     close(sim, x);
@@ -289,8 +289,7 @@ fn n09_falsy_receivers_and_results() {
 fn answers_come_in_any_order() {
     let (postponed, object) = later();
     let (mut sim, x) = serving(object);
-    let questions: Vec<_> =
-        (0..5).map(|_| sim.call(A, Call::new(Callee::Import(x), Op::Call), &[])).collect();
+    let questions: Vec<_> = (0..5).map(|_| sim.call(A, Call::new(Callee::Import(x), Op::Call), &[])).collect();
     assert_eq!(questions.iter().map(|question| question.id()).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
     sim.run();
     for reply in (0..5).rev() {
@@ -323,9 +322,9 @@ fn a_second_reply_is_refused_locally() {
     sim.sides[B].reply(answer, &int(1));
     assert!(!sim.sides[B].session.is_open(answer));
     let again = sim.sides[B].session.reply(answer, &[], |writer| writer.int(2));
-    assert_eq!(again, Err(farref_core::session::ReplyError::NoSuchCall));
+    assert_eq!(again, Err(ReplyError::NoSuchCall));
     let refused = sim.sides[B].session.refuse(answer, ErrorCode::Overloaded, 0);
-    assert_eq!(refused, Err(farref_core::session::ReplyError::NoSuchCall));
+    assert_eq!(refused, Err(ReplyError::NoSuchCall));
     sim.run();
     assert_eq!(sim.returned(A, question).outcome, Ok(int(1)));
     close(sim, x);
@@ -492,5 +491,54 @@ fn named_arguments_come_by_name() {
     });
     sim.run();
     assert_eq!(code(sim.returned(A, twice.unwrap()).outcome), ErrorCode::BadArguments);
+    close(sim, x);
+}
+
+/// CAL-2, CAL-3: handles of calls that are over, of either side, are refused locally, also when the id is in use again.
+#[test]
+fn handles_of_calls_that_are_over_are_stale() {
+    let (postponed, object) = later();
+    let (mut sim, x) = serving(object);
+    let call = Call::new(Callee::Import(x), Op::Call);
+    let old = sim.call(A, call, &[]);
+    sim.run();
+    let old_answer = postponed.next().unwrap();
+    sim.sides[B].reply(old_answer, &int(1));
+    sim.run();
+    let new = sim.call(A, call, &[]);
+    sim.run();
+    let answer = postponed.next().unwrap();
+    assert_eq!((old.id(), old_answer.id()), (new.id(), answer.id()));
+    assert_eq!(sim.sides[A].session.cancel(old, FinishMode::Interrupt), Err(Stale));
+    assert_eq!(sim.sides[A].call(Call::new(Callee::Promise(old), Op::Call), &[]), Err(CallError::NotAPromise));
+    let replied = sim.sides[B].session.reply(old_answer, &[], |writer| writer.int(2));
+    assert_eq!(replied, Err(ReplyError::NoSuchCall));
+    assert_eq!(sim.sides[B].call(call.parent(old_answer), &[]), Err(CallError::BadParent));
+    sim.sides[B].reply(answer, &int(3));
+    sim.run();
+    assert_eq!(sim.returned(A, new).outcome, Ok(int(3)));
+    close(sim, x);
+}
+
+/// FIN-1: a call is cancelled once on the wire, however often it is commanded, and the last word says whether the outcome
+/// is wanted.
+#[test]
+fn a_call_is_cancelled_once() {
+    let (postponed, object) = later();
+    let (mut sim, x) = serving(object);
+    sim = sim.trace();
+    let [first, second] = [(); 2].map(|()| sim.call(A, Call::new(Callee::Import(x), Op::Call), &[]));
+    for _ in 0..3 {
+        sim.sides[A].session.cancel(first, FinishMode::Interrupt).unwrap();
+        sim.sides[A].session.cancel(second, FinishMode::Abandon).unwrap();
+        sim.run();
+    }
+    assert_eq!(sim.log.iter().filter(|line| line.contains("Finish(")).count(), 1, "{:#?}", sim.log);
+    for number in 0..2 {
+        sim.sides[B].reply(postponed.next().unwrap(), &int(number));
+    }
+    sim.run();
+    assert_eq!(sim.returned(A, first).outcome, Ok(int(0)));
+    assert_eq!(sim.sides[A].take(second), None);
     close(sim, x);
 }

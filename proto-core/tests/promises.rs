@@ -1,10 +1,12 @@
 //! Pipelining: calls that name answers before they have settled.
 
-use farref_conformance::fixtures::{Items, Postponed, code, counter, echo, factory, function, int, later, list, reference};
+use farref_conformance::fixtures::{
+    Items, Postponed, code, counter, echo, factory, function, int, later, list, reference,
+};
 use farref_conformance::sim::{A, B, Failure, LIMITS, Owned, Sim, config};
 use farref_core::dispatch::Object;
 use farref_core::message::{ErrorCode, FinishMode, Limits, Op};
-use farref_core::session::{Call, CallError, Callee, Host, Import, Question, Ref};
+use farref_core::session::{Call, CallError, Callee, Host, Import, Question, Ref, Reference};
 use farref_core::value::OwnedValue;
 
 fn serving(object: impl Object + 'static) -> (Sim<Host>, Import) {
@@ -218,7 +220,8 @@ fn operations_on_an_answer_that_is_a_value() {
     let table = OwnedValue::Map(vec![("k".into(), int(7)), (int(2), OwnedValue::None)]);
     let bytes = OwnedValue::Bytes(vec![1, 255]);
     let raised = |name: &str, key: Owned| Err(vec![farref_conformance::fixtures::exception(name, vec![key])]);
-    let cases: Vec<(&Owned, Op, Vec<Owned>, Result<Owned, Vec<Owned>>)> = vec![
+    type Expected = Result<Owned, Vec<Owned>>;
+    let cases: Vec<(&Owned, Op, Vec<Owned>, Expected)> = vec![
         (&text, Op::Length, vec![], Ok(int(5))),
         (&text, Op::GetItem, vec![int(2)], Ok("ü".into())),
         (&text, Op::GetItem, vec![int(-1)], Ok("e".into())),
@@ -350,7 +353,8 @@ fn a_call_on_an_answer_that_came_home_is_forwarded() {
     sim.run();
     assert_eq!(sim.returned(A, sum).outcome, Ok(int(20)));
     assert_eq!(code(sim.returned(A, wrong).outcome), ErrorCode::BadArguments);
-    let [forwarded] = [sim.log.iter().filter(|line| line.contains("\"B\" Call(") && line.contains("parent: Some")).count()];
+    let [forwarded] =
+        [sim.log.iter().filter(|line| line.contains("\"B\" Call(") && line.contains("parent: Some")).count()];
     assert_eq!(forwarded, 2, "{:#?}", sim.log);
     close(sim, x);
 }
@@ -428,38 +432,75 @@ fn an_id_is_free_when_nobody_can_name_it() {
     assert_eq!(sim.sides[B].session.tables(), farref_conformance::sim::BASELINE);
 }
 
-/// CAL-4, REF-5: a call that waits holds what came home in it, also if the slot is released before the call runs.
+/// CAL-4, REF-5: a call that waits holds what came home in it, also if the slot is released before the call runs, and
+/// also if the object is sent again meanwhile, in the next generation.
 #[test]
 fn a_waiting_call_holds_what_came_home() {
-    let (mut sim, [p, q], [first, _]) = two_postponed();
-    let board = sim.sides[B].board.clone();
-    sim.sides[B].add_root("make", factory(&board));
-    let echoed = sim.sides[B].add_root("echo", echo());
-    let make = sim.root(A, "make");
     for resent in [false, true] {
-        let made = sim.ask(A, make, Op::Call, &[]);
-        let Ok(home) = made.outcome.clone() else { panic!() };
+        let (mut sim, [p, q], [first, _]) = two_postponed();
+        sim.sides[A].session.release(q).unwrap();
+        let thing = sim.sides[B].add_root("thing", function(|_, reply| reply.int(7)));
+        let echoed = sim.sides[B].add_root("echo", echo());
+        let home = sim.root(A, "thing");
         let asked = pipelined(&mut sim, p);
-        let call = sim.call(A, on(asked, Op::Call), &[home]);
-        sim.sides[A].release(&made);
+        let call = sim.call(A, on(asked, Op::Call), &[reference(Ref::Import(home))]);
+        sim.sides[A].session.release(home).unwrap();
         sim.run();
-        // Nothing of the object is left on the wire. It may be sent again, in a new generation.
-        let own = sim.sides[A].add_permanent(function(|_, reply| reply.none()));
-        let _ = own;
-        if resent {
-            let object = *sim.sides[B].freed.last().unwrap_or(&farref_core::session::ObjectKey(0));
-            assert!(!sim.sides[B].has(object) || object.0 == 0);
-        }
+        let again = resent.then(|| sim.root(A, "thing"));
+        assert_ne!(again, Some(home));
         sim.sides[B].reply(first.next().unwrap(), &reference(Ref::Local(echoed)));
         sim.run();
         let returned = sim.returned(A, call);
-        let Ok(OwnedValue::Reference(Ref::Import(again))) = returned.outcome else { panic!("{returned:?}") };
-        assert!(matches!(sim.get(A, again, Op::Call, &[]), Ok(OwnedValue::Int(_))));
+        let Ok(OwnedValue::Reference(Ref::Import(back))) = returned.outcome else { panic!("{returned:?}") };
+        assert_eq!(sim.get(A, back, Op::Call, &[]), Ok(int(7)));
         sim.sides[A].release(&returned);
         let settled = sim.returned(A, asked);
         sim.sides[A].release(&settled);
+        if let Some(again) = again {
+            sim.sides[A].session.release(again).unwrap();
+        }
+        sim.run();
+        assert!(sim.sides[B].freed.contains(&thing));
+        close(sim, p);
     }
-    sim.sides[A].session.release(make).unwrap();
-    sim.sides[A].session.release(q).unwrap();
-    close(sim, p);
+}
+
+/// ANS-4, VAL-6: a kept value holds what it refers to, of either side, until its Finish; parts of it are promises again.
+#[test]
+fn a_kept_value_holds_what_it_refers_to() {
+    let mut sim = Sim::<Host>::new(LIMITS);
+    let board = sim.sides[B].board.clone();
+    sim.sides[B].add_root(
+        "pair",
+        function(move |args, reply| {
+            let theirs = args.reference(0).and_then(|handle| reply.resolve(handle));
+            let Some(Reference::Import(theirs)) = theirs else { return reply.bad_arguments("a reference") };
+            let ours = board.add(function(|_, reply| reply.int(11)));
+            reply.with(&[Ref::Local(ours), Ref::Import(theirs)], |writer| {
+                writer.tuple(3)?;
+                writer.reference(0)?;
+                writer.reference(1)?;
+                writer.str("and no more")
+            })
+        }),
+    );
+    let pair = sim.root(A, "pair");
+    let own = sim.sides[A].add(function(|_, reply| reply.int(22)));
+    let call = Call::new(Callee::Import(pair), Op::Call).pipelined();
+    let asked = sim.call(A, call, &[reference(Ref::Local(own))]);
+    let parts = [0, 1].map(|index| sim.call(A, on(asked, Op::GetItem).pipelined(), &[int(index)]));
+    let text = sim.call(A, on(asked, Op::GetItem), &[int(2)]);
+    let numbers = parts.map(|part| sim.call(A, on(part, Op::Call), &[]));
+    sim.run();
+    let [ours, theirs] = numbers.map(|question| sim.returned(A, question).outcome);
+    assert_eq!((ours, theirs), (Ok(int(11)), Ok(int(22))));
+    let text = sim.returned(A, text);
+    assert_eq!((text.outcome, text.held), (Ok("and no more".into()), vec![]), "it came without references");
+    for question in parts.into_iter().chain([asked]) {
+        let returned = sim.returned(A, question);
+        sim.sides[A].release(&returned);
+    }
+    sim.run();
+    assert!(!sim.sides[A].has(own));
+    close(sim, pair);
 }

@@ -88,6 +88,7 @@ impl FileError {
     }
 
     /// The error number, where there is one.
+    #[cfg(test)]
     pub fn errno(&self) -> Option<i32> {
         match self {
             Self::Os { errno, .. } => Some(*errno),

@@ -5,6 +5,7 @@ mod paths;
 mod reading;
 mod sandbox;
 
+use super::walk::WalkStep;
 use super::*;
 use std::fs;
 use std::path::PathBuf;

@@ -4,7 +4,6 @@ It reads a file with one round trip, lets the peer call back into a Python funct
 name, and shows that nothing is left over. One line for each step; exit code 0 if all went well, else 1.
 """
 import gc
-import os
 import sys
 import time
 

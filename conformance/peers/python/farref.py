@@ -253,6 +253,39 @@ PLAIN = set(range(256)) - {0x0F}
 STRING, TUPLE = {7, *range(0x40, 0x60)}, {9, *range(0x60, 0x70)}
 
 
+# ---- framing (section 2) ----
+
+class Stream:
+    """Bytes to records: append to `data`, ask for the `next` body."""
+
+    def __init__(self, max_message):
+        self.data, self.max_message, self.skipped = bytearray(), max_message, None  # skipped: bytes of banner
+
+    def next(self):
+        """A record's body, or None if it is not all there."""
+        data = self.data
+        if self.skipped is None:
+            at = data.find(PREAMBLE)
+            if at > 65536 or at < 0 and len(data) >= 65536 + len(PREAMBLE):
+                raise Fault("FRM-1", "no farref peer is there")
+            if at < 0:
+                return None
+            self.skipped = at
+            del data[:at + len(PREAMBLE)]
+        cursor = Cursor(data, 0, min(len(data), 10))
+        try:
+            length = cursor.varint(self.max_message, 1)
+        except Malformed as e:
+            if str(e) == "truncated" and len(data) < 10:
+                return None
+            raise Fault("FRM-2", "bad record length") from None
+        if len(data) - cursor.pos < length:
+            return None
+        body = bytes(data[cursor.pos:cursor.pos + length])
+        del data[:cursor.pos + length]
+        return body
+
+
 # ---- messages (sections 3 to 6): an envelope taken apart, without any state ----
 
 U16, U32 = (1 << 16) - 1, (1 << 32) - 1
@@ -375,13 +408,15 @@ def value_item(v, key):
             if same(k, key):
                 return item
         raise KeyError(key)
-    if not isinstance(v, (str, bytes, tuple, list)) or type(key) is not int:
+    if not isinstance(v, (str, bytes, tuple, list)) or isinstance(v, Contents) and v.tag == 0x0B:
         raise CallFailed("Unsupported", GET_ITEM)
+    if type(key) is not int:
+        raise CallFailed("BadArguments", "an index is an integer")
     return v[key]
 
 
 def perform(obj, op, args, named):
-    """Applies an operation to a local object or value. Looks Python's special methods up on the type, as Python does."""
+    """Applies an operation to a local object or value. Special methods are looked up on the type, as Python does."""
     is_value, arity = isinstance(obj, VALUES), (None, 1, 2, 1, None, 0, 1, 2, 1, 1, 0, 1, None, 1, 0, 0, 0)
     if op >= CALL_MEMBER:
         op, args = CALL_METHOD, (op - CALL_MEMBER,) + tuple(args)
@@ -500,7 +535,7 @@ class Member:
 
 
 def wait(x, timeout=None):
-    """The value that a promise settles to; raises what the call raised. Callbacks that it causes run meanwhile, here."""
+    """The value that a promise settles to; raises what the call raised. Callbacks that it causes run here meanwhile."""
     x = x._fetch() if isinstance(x, Member) else x
     return x._conn._wait(x._state, timeout) if isinstance(x, Promise) else x
 
@@ -658,8 +693,8 @@ class Connection:
                     if len(body) <= self.peer["max_message"] and spent + len(body) <= self.peer["call_bytes"]:
                         break
                     self._undo(undo)
-                    if not spent:
-                        raise CallFailed("Overloaded")  # it will never fit
+                    if len(body) > self.peer["max_message"] or not spent:
+                        raise ValueError("longer than the other side takes: %d bytes" % len(body))
                 if parent:
                     raise CallFailed("Overloaded")  # ADM-2
                 self._cond.wait()
@@ -715,13 +750,13 @@ class Connection:
         out, handles, index, undo = bytearray(), bytearray(), {}, []
 
         def reference(obj):
-            if isinstance(obj, Member):
-                raise TypeError("fetch the member first: wait(x.name)")
             if isinstance(obj, Promise) and obj._conn is self and not obj._state.returned and names is not None:
                 names.append(obj._state)
                 n, kind, generation = obj._state.id, 2, 0
             elif isinstance(obj, Remote) and obj._conn is self:
                 (n, generation), kind = obj._state, 1
+            elif isinstance(obj, (Member, Promise)):
+                raise TypeError("wait for it first")
             else:
                 (n, generation), kind = self._export(obj, undo), 0
             if (n, kind) not in index:
@@ -799,20 +834,15 @@ class Connection:
 
     def _read(self):
         try:
-            data, at = bytearray(), -1
-            while at < 0:
-                at = data.find(PREAMBLE)
-                if at < 0:
-                    if len(data) >= 65536 + len(PREAMBLE):
-                        raise Fault("FRM-1", "no farref peer is there")
-                    data += self._some("no farref peer is there")
-            if at > 65536:
-                raise Fault("FRM-1", "no farref peer is there")
-            del data[:at + len(PREAMBLE)]
+            stream = Stream(256)  # HEL-2
             while True:
-                body = self._record(data)
+                body = stream.next()
                 if body is None:
-                    data += self._some("the stream ended")
+                    data = os.read(self._fds[0], 1 << 16)
+                    if not data:
+                        why = "the stream ended" if self.peer else "no farref peer is there"
+                        raise SessionClosed(None, "CLS-1", why)
+                    stream.data += data
                     continue
                 with self._cond:
                     if self.closed:
@@ -821,6 +851,7 @@ class Connection:
                         self._message(body)
                     except Malformed as e:
                         raise Fault("MSG-1", str(e)) from None
+                    stream.max_message = self.ours["max_message"]
                     self._cond.notify_all()
         except Fault as e:
             rule, text = (s.encode() for s in e.args)
@@ -829,26 +860,6 @@ class Connection:
             self._end(SessionClosed(close[1], *e.args), close + text[:256])
         except (SessionClosed, OSError) as e:
             self._end(e if isinstance(e, SessionClosed) else SessionClosed(None, "CLS-1", str(e)))
-
-    def _some(self, otherwise):
-        data = os.read(self._fds[0], 1 << 16)
-        if not data:
-            raise SessionClosed(None, "CLS-1", otherwise)
-        return data
-
-    def _record(self, data):
-        cursor = Cursor(data, 0, min(len(data), 10))
-        try:
-            length = cursor.varint(self.ours["max_message"] if self.peer else 256, 1)
-        except Malformed as e:
-            if str(e) == "truncated" and len(data) < 10:
-                return None
-            raise Fault("FRM-2", "bad record length") from None
-        if len(data) - cursor.pos < length:
-            return None
-        body = bytes(data[cursor.pos:cursor.pos + length])
-        del data[:cursor.pos + length]
-        return body
 
     def _message(self, body):
         if not body[0] & 0x10:

@@ -57,8 +57,8 @@ impl Hello {
     /// Fields of later versions, after the incarnation, are skipped (HEL-2).
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         Ok(Self {
-            version_min: reader.varint_u16()?,
-            version_max: reader.varint_u16()?,
+            version_min: read_version(reader)?,
+            version_max: read_version(reader)?,
             features: reader.varint()?,
             limits: Limits {
                 max_message: reader.varint_u32()?,
@@ -86,5 +86,13 @@ impl Hello {
         writer.varint(self.limits.levels.into());
         writer.put(self.peer.as_bytes());
         writer.varint(self.incarnation);
+    }
+}
+
+/// Versions count from 1 (HEL-3).
+fn read_version(reader: &mut Reader<'_>) -> Result<u16, Malformed> {
+    match reader.varint_u16()? {
+        0 => Err(Malformed),
+        version => Ok(version),
     }
 }

@@ -216,7 +216,13 @@ impl<'f> Call<'f> {
         let target = Target::read(reader)?;
         let op = Op::from_number(reader.varint()?).ok_or(Malformed)?;
         let handles = Handles::read(flags & flag::HANDLES != 0, reader)?;
-        let parent = read_extension(flags, reader)?;
+        let mut parent = None;
+        read_extension(flags, reader, |key, value| {
+            if key == u64::from(PARENT_KEY) {
+                parent = Some(value.and_then(|value| u16::try_from(value).ok()).ok_or(Malformed)?);
+            }
+            Ok(())
+        })?;
         let pipelined = flags & flag::PIPELINED != 0;
         Ok(Self { id, pipelined, target, op, handles, parent, values: reader.rest() })
     }
@@ -252,13 +258,17 @@ impl<'f> Call<'f> {
 /// The extension's key for the parent call.
 const PARENT_KEY: u8 = 1;
 
-/// Reads the extension and gives the parent call id, if it has one. Unknown keys are skipped.
-fn read_extension(flags: u8, reader: &mut Reader<'_>) -> Result<Option<u16>, Malformed> {
+/// Reads the extension and gives each field's key, and its number if it is no blob. Unknown keys are skipped.
+fn read_extension(
+    flags: u8,
+    reader: &mut Reader<'_>,
+    mut field: impl FnMut(u64, Option<u64>) -> Result<(), Malformed>,
+) -> Result<(), Malformed> {
     if flags & flag::EXTENSION == 0 {
-        return Ok(None);
+        return Ok(());
     }
     let mut fields = Reader::new(reader.blob()?);
-    let (mut parent, mut last) = (None, None);
+    let mut last = None;
     while !fields.is_empty() || last.is_none() {
         let head = fields.varint()?;
         let key = head >> 1;
@@ -266,18 +276,14 @@ fn read_extension(flags: u8, reader: &mut Reader<'_>) -> Result<Option<u16>, Mal
             return Err(Malformed);
         }
         last = Some(key);
-        match (key, head & 1) {
-            (1, 0) => parent = Some(fields.varint_u16()?),
-            (1, _) => return Err(Malformed),
-            (_, 0) => {
-                fields.varint()?;
-            }
-            _ => {
-                fields.blob()?;
-            }
+        if head & 1 == 0 {
+            field(key, Some(fields.varint()?))?;
+        } else {
+            fields.blob()?;
+            field(key, None)?;
         }
     }
-    Ok(parent)
+    Ok(())
 }
 
 impl Target {
@@ -316,7 +322,10 @@ impl<'f> Return<'f> {
     fn read(flags: u8, reader: &mut Reader<'f>) -> Result<Self, Malformed> {
         let id = reader.varint_u16()?;
         let handles = Handles::read(flags & flag::HANDLES != 0, reader)?;
-        read_extension(flags, reader)?;
+        if { handles }.any(|handle| matches!(handle, Descriptor::Answer(_))) {
+            return Err(Malformed); // only a Call names answers (REF-2)
+        }
+        read_extension(flags, reader, |_, _| Ok(()))?;
         let error = match flags & flag::ERROR {
             0 => None,
             _ => Some(ErrorCode::from_number(reader.varint()?)),

@@ -15,6 +15,10 @@ enum PinError {
     TableFull,
 }
 
+/// Writes a result, with a look at what the store keeps.
+pub(super) type WriteFromStore<'w, S> =
+    &'w mut dyn FnMut(&mut ValueWriter<'_>, &<S as Storage>::Store) -> Result<(), ValueError>;
+
 impl<S: Storage> Session<S> {
     /// Makes a call; `args` writes its arguments straight into the output. It may be run more than once, and must write
     /// the same each time.
@@ -79,6 +83,8 @@ impl<S: Storage> Session<S> {
         // What the peer still takes of calls without Return bounds this one as its frames do (ADM-2).
         let left = u64::from(peer.call_bytes).saturating_sub(self.question_bytes);
         let max = u64::from(peer.max_message).min(left) as usize;
+        let longest = peer.max_message.min(peer.call_bytes) as usize;
+        let longest = self.out.longest(longest, super::transmit::KEPT_FREE);
         let appended = self.out.append(max, super::transmit::KEPT_FREE, &mut |mut writer| {
             let count = call.references.len();
             message::Call::write_head(&mut writer, (id, call.pipelined, parent), (target, call.op), count, |writer| {
@@ -94,9 +100,7 @@ impl<S: Storage> Session<S> {
                 self.unpin(call.references, None);
                 return Err(match error {
                     AppendError::Values(error) => CallError::Values(error),
-                    AppendError::TooLarge(size) if size > peer.max_message.min(peer.call_bytes) as usize => {
-                        CallError::TooLarge(size)
-                    }
+                    AppendError::TooLarge(size) if size > longest => CallError::TooLarge(size),
                     AppendError::TooLarge(_) => CallError::Overloaded,
                     AppendError::NoRoom => CallError::NoRoom,
                 });
@@ -155,6 +159,17 @@ impl<S: Storage> Session<S> {
         references: &[Ref],
         result: &mut dyn FnMut(&mut ValueWriter<'_>) -> Result<(), ValueError>,
     ) -> Result<(), ReplyError> {
+        self.reply_from_store(call, error, references, &mut |writer, _| result(writer))
+    }
+
+    /// Answers a call of the peer; `result` may look at what the store keeps.
+    pub(super) fn reply_from_store(
+        &mut self,
+        call: Answer,
+        error: Option<ErrorCode>,
+        references: &[Ref],
+        result: WriteFromStore<'_, S>,
+    ) -> Result<(), ReplyError> {
         if let Some(ended) = self.ended {
             return Err(ReplyError::Ended(ended));
         }
@@ -170,7 +185,7 @@ impl<S: Storage> Session<S> {
             Err(PinError::TableFull) => return self.became(call, ReplyRefused::TableFull),
             Ok(()) => {}
         }
-        let (exports, keys) = (&self.exports, &self.keys);
+        let (exports, keys, store) = (&self.exports, &self.keys, &self.store);
         let max = self.peer_limits().max_message as usize;
         let appended = self.out.append(max, 0, &mut |mut writer| {
             let count = references.len();
@@ -179,7 +194,7 @@ impl<S: Storage> Session<S> {
             });
             let top = if error.is_some() { Top::Error } else { Top::Result };
             let mut values = ValueWriter::new(writer, top, count as u32);
-            result(&mut values)?;
+            result(&mut values, store)?;
             values.finish()
         });
         let length = match appended {
@@ -350,14 +365,18 @@ impl<S: Storage> Session<S> {
         let body = pending.get(pending.len().saturating_sub(length)..).unwrap_or_default();
         let Some((handles, values)) = super::receive::read_kept(body) else { return Settled::NotKept };
         let Some(first) = values.first() else { return Settled::None };
-        if let (Value::Reference(_), Some(only), 1) = (first, handles.get(0), handles.len()) {
-            let held = held_by(only);
+        // Whatever else the list has: entries need not be named (VAL-6).
+        if let Value::Reference(index) = first
+            && let Some(handle) = handles.get(index)
+        {
+            let held = held_by(handle);
             self.hold(held);
             return Settled::Reference(held);
         }
-        // Room that calls may still claim is not given away.
-        let claimed = u64::from(self.limits.call_bytes).saturating_sub(self.answer_bytes);
-        if (self.store.free() as u64) < claimed + (length + S::Store::OVERHEAD) as u64 {
+        // Room that calls may claim when they wait is not given away, whatever runs now.
+        let for_calls = self.limits.call_bytes as usize + self.answers.limit() * S::Store::OVERHEAD;
+        let claimed = for_calls.saturating_sub(self.parked);
+        if self.store.free() < claimed.saturating_add(length + S::Store::OVERHEAD) {
             return Settled::NotKept;
         }
         if !self.store.put(kept_key(id), body) {
@@ -400,6 +419,7 @@ impl<S: Storage> Session<S> {
         Ok(())
     }
 
+    /// An object that has a slot keeps it: one for each session, however often it is sent (REF-1).
     fn pin_one(&mut self, key: ObjectKey) -> Option<()> {
         let slot = match find_export::<S>(&self.exports, &self.keys, key) {
             Some(slot) => slot,
@@ -419,14 +439,15 @@ impl<S: Storage> Session<S> {
             None => return None,
         };
         let export = self.exports.get_mut(slot)?;
-        (export.used, export.key) = (true, key);
+        (export.used, export.key, export.born) = (true, key, export.generation);
         self.keys.insert(key, slot);
         Some(slot)
     }
 
     /// Undoes pins: with the message's ordinal they become sends, without nothing happened (REF-4).
     fn unpin(&mut self, references: &[Ref], ordinal: Option<u64>) {
-        for reference in references {
+        // From the last to the first: slots that were taken off the free list go back in the order in which they stood.
+        for reference in references.iter().rev() {
             let Ref::Local(key) = *reference else { continue };
             let Some(slot) = find_export::<S>(&self.exports, &self.keys, key) else { continue };
             let Some(export) = self.exports.get_mut(slot) else { continue };
@@ -450,7 +471,7 @@ impl<S: Storage> Session<S> {
 
     fn forget_export(&mut self, slot: u32, never_used: bool) {
         let Some(export) = self.exports.get_mut(slot) else { return };
-        export.used = false;
+        (export.used, export.born) = (false, 0);
         let key = core::mem::take(&mut export.key);
         self.keys.remove(key);
         if never_used {

@@ -29,6 +29,8 @@ pub(crate) const NO_ID: u16 = u16::MAX;
 pub struct Export {
     /// Of the handles that name it now or, off the wire, that will next.
     pub(crate) generation: u16,
+    /// The first generation in which the slot named this object.
+    pub(crate) born: u16,
     /// Whether it has an object.
     pub(crate) used: bool,
     /// Whether the peer may hold it.

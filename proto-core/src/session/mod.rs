@@ -14,6 +14,7 @@
 mod command;
 mod entry;
 mod error;
+mod kept;
 mod receive;
 mod storage;
 mod transmit;
@@ -72,6 +73,8 @@ pub struct Session<S: Storage> {
     /// Calls that wait for an answer, and of these the ones that may run.
     waiting: u32,
     ready: u32,
+    /// Bytes of these in the store.
+    parked: usize,
     /// Answers with a cancel to tell of.
     cancels: u32,
     /// Bytes of the peer's calls without Return (ADM-7).
@@ -356,6 +359,7 @@ impl<S: Storage> Session<S> {
             used_answers: 0,
             waiting: 0,
             ready: 0,
+            parked: 0,
             cancels: 0,
             answer_bytes: 0,
             store,
@@ -424,43 +428,22 @@ impl<S: Storage> Session<S> {
     }
 
     /// What a received handle names. For a handle of a [`Request`] until its reply, of a [`Return`] until the next record.
-    /// None if it is stale.
+    /// None if it is stale. An object of ours that came home is there as long as it has not been told to be
+    /// [freed](Notice::Freed), also if its slot was released meanwhile.
     pub fn resolve(&self, handle: Descriptor) -> Option<Reference> {
         match handle {
             Descriptor::Sender { slot, generation } => {
                 Some(Reference::Import(Import { slot, generation })).filter(|_| self.is_live_import(slot, generation))
             }
-            Descriptor::Receiver { slot, generation } => self.wire_export(slot, generation).map(Reference::Local),
+            Descriptor::Receiver { slot, generation } => {
+                let export = self.exports.get(slot).filter(|export| export.used)?;
+                let age = |generation: u16| generation.wrapping_sub(export.born);
+                (age(generation) <= age(export.generation)).then_some(Reference::Local(export.key))
+            }
             Descriptor::Answer(id) => match self.answers.get(id.into())?.state {
                 AnswerState::Settled(settled) => self.settled_reference(id, settled),
                 _ => None,
             },
-        }
-    }
-
-    /// A kept value and the handles of its references, until the reply of the call that named it.
-    ///
-    /// No value is none.
-    pub fn kept(&self, kept: Kept) -> Option<(Handles<'_>, Values<'_>)> {
-        read_kept(self.kept_body(kept))
-    }
-
-    /// A kept value as bytes, to be copied out and read with [`read_kept`].
-    pub fn kept_body(&self, kept: Kept) -> &[u8] {
-        self.store.get(kept_key(kept.0)).unwrap_or(NO_RESULT)
-    }
-
-    /// What a kept value's handle names. Its [`Reference::Local`] and [`Reference::Import`] live as long as the value.
-    pub fn resolve_kept(&self, handle: Descriptor) -> Option<Reference> {
-        // The handles are our own: what was the sender's object then is ours now.
-        match handle {
-            Descriptor::Sender { slot, .. } => {
-                self.exports.get(slot).filter(|export| export.used).map(|export| Reference::Local(export.key))
-            }
-            Descriptor::Receiver { slot, generation } => {
-                Some(Reference::Import(Import { slot, generation })).filter(|_| self.is_live_import(slot, generation))
-            }
-            Descriptor::Answer(_) => None,
         }
     }
 

@@ -106,10 +106,14 @@ impl<S: Storage> Session<S> {
                 if let Some(entry) = self.answers.get_mut(call.id.into()) {
                     (entry.target, entry.named) = (target, named);
                 }
-                if settled {
+                // Calls that are ready already run first (ANS-3).
+                if settled && (self.ready == 0 || named.iter().next().is_none()) {
                     return Ok(self.start(call.id, call, args).map(Event::Request));
                 }
                 self.park(&call, body);
+                if settled {
+                    self.recheck_waiting();
+                }
             }
             Err((code, detail)) => {
                 self.release_handles(call.handles);
@@ -145,7 +149,8 @@ impl<S: Storage> Session<S> {
         Ok(level)
     }
 
-    /// Whether the call can run or wait: what it runs on and its arguments, or why not.
+    /// Whether the call can run or wait: what it runs on and its arguments, or why not. Looks and changes nothing; malformed
+    /// values are the call's failure alone (CAL-7).
     fn judge<'f>(&self, call: &Call<'f>, named: Named) -> Result<(Held, Values<'f>), (ErrorCode, u64)> {
         let args =
             Values::check(call.values, Top::Arguments, call.handles.len()).map_err(|_| (ErrorCode::Malformed, 0))?;
@@ -223,6 +228,7 @@ impl<S: Storage> Session<S> {
             entry.state = AnswerState::Waiting;
         }
         self.waiting += 1;
+        self.parked += body.len() + S::Store::OVERHEAD;
         { call.handles }.for_each(|handle| self.hold_home(handle));
     }
 
@@ -233,6 +239,7 @@ impl<S: Storage> Session<S> {
             Some(AnswerState::Ready) => self.ready -= 1,
             _ => return,
         }
+        self.parked -= self.store.get(parked_key(id)).map_or(0, |body| body.len() + S::Store::OVERHEAD);
         let mut at = 0;
         // One handle at a time, since letting go of one changes the tables beside the store.
         while let Some(handle) = self.parked_handle(id, at) {
@@ -253,30 +260,40 @@ impl<S: Storage> Session<S> {
 
     /// A call that waits or is ready will not run: its handles are let go.
     fn refuse_unstarted(&mut self, id: u16, code: ErrorCode, detail: u64) {
+        self.break_unstarted(id, code, detail);
+        self.recheck_waiting();
+    }
+
+    fn break_unstarted(&mut self, id: u16, code: ErrorCode, detail: u64) {
         let mut at = 0;
         while let Some(handle) = self.parked_handle(id, at) {
             self.release_handle(handle);
             at += 1;
         }
         self.unpark(id);
-        self.refuse_entry(id, code, detail);
+        self.list_refused(id, code, detail);
     }
 
     /// The session itself will answer (ADM-6).
     pub(super) fn refuse_entry(&mut self, id: u16, code: ErrorCode, detail: u64) {
+        self.list_refused(id, code, detail);
+        self.recheck_waiting();
+    }
+
+    fn list_refused(&mut self, id: u16, code: ErrorCode, detail: u64) {
         let Some(entry) = self.answers.get_mut(id.into()) else { return };
         entry.state = AnswerState::Refused(code, detail);
         if !entry.listed {
             entry.listed = true;
             self.refused.push_back(&mut self.answers, id.into());
         }
-        self.recheck_waiting();
     }
 
-    /// Looks again at all calls that wait: some may run now, some are broken (ANS-3).
+    /// Looks again at all calls that wait: some may run now, some are broken (ANS-3). A chain of calls that break each
+    /// other is gone through here, pass by pass, and not by recursion: the peer chooses its length.
     fn recheck_waiting(&mut self) {
-        let mut again = self.waiting > 0;
-        while core::mem::take(&mut again) {
+        let mut again = true;
+        while core::mem::take(&mut again) && self.waiting > 0 {
             for id in 0..self.answers.len() as u32 {
                 let Some(entry) = self.answers.get_mut(id).filter(|entry| entry.state == AnswerState::Waiting) else {
                     continue;
@@ -292,9 +309,8 @@ impl<S: Storage> Session<S> {
                         self.ready += 1;
                     }
                     Err((code, detail)) => {
-                        // Breaking this one looks at all that wait for it in turn; what comes before is seen again.
-                        self.refuse_unstarted(id as u16, code, detail);
-                        again = self.waiting > 0;
+                        self.break_unstarted(id as u16, code, detail);
+                        again = true;
                     }
                 }
             }
@@ -408,6 +424,7 @@ impl<S: Storage> Session<S> {
         }
     }
 
+    /// The promise is its result now; if the call was pipelined, Finish is due with the next output (ANS-5).
     fn question_returned(&mut self, id: u16) {
         let Some(question) = self.questions.get_mut(id.into()) else { return };
         question.state = QuestionState::Returned;
@@ -450,7 +467,7 @@ impl<S: Storage> Session<S> {
             let Some(entry) = self.answers.get_mut(id.into()) else { continue };
             let state = entry.state;
             if state == AnswerState::Free {
-                continue;
+                continue; // it crossed the Return (FIN-3)
             }
             entry.finished = true;
             match (state, mode) {
@@ -469,6 +486,7 @@ impl<S: Storage> Session<S> {
         Ok(())
     }
 
+    /// Frees the slots of which no newer copy is under way (REL-2). Nothing is answered (REL-5).
     fn on_release(&mut self, entries: message::Releases<'_>) -> Result<(), Ended> {
         // The low 32 bits tell the ordinal, since far fewer messages are under way (REL-4).
         let behind = (self.sent as u32).wrapping_sub(entries.upto);

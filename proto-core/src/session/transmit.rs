@@ -47,10 +47,11 @@ impl<B: Buffer> Outgoing<B> {
         }
     }
 
-    /// Appends a record of at most `max_body` bytes, leaving `keep_free` bytes; gives the length of its body.
+    /// Appends a record of at most `max_body` bytes, leaving `keep_free` bytes; gives the length of its body. A message is
+    /// one record, whole or not at all (MSG-4).
     pub fn append(&mut self, max_body: usize, keep_free: usize, write: WriteBody<'_>) -> Result<usize, AppendError> {
         // What could never be written is told as too large, not as a lack of room that waiting would end.
-        let max_body = max_body.min(self.buffer.limit().saturating_sub(keep_free + varint_len(max_body as u64)));
+        let max_body = max_body.min(self.longest(max_body, keep_free));
         let prefix = varint_len(max_body as u64);
         loop {
             let room = self.buffer.bytes().len().saturating_sub(self.end + prefix + keep_free).min(max_body);
@@ -69,10 +70,15 @@ impl<B: Buffer> Outgoing<B> {
             if self.start > 0 && (self.start >= self.end - self.start || !self.buffer.grow(need)) {
                 self.buffer.bytes_mut().copy_within(self.start..self.end, 0);
                 (self.start, self.end) = (0, self.end - self.start);
-            } else if self.start > 0 || self.buffer.bytes().len() >= need || !self.buffer.grow(need) {
+            } else if self.start == 0 && (self.buffer.bytes().len() >= need || !self.buffer.grow(need)) {
                 return Err(AppendError::NoRoom);
             }
         }
+    }
+
+    /// The longest body, of at most `max_body` bytes, that can be written when all output was taken.
+    pub fn longest(&self, max_body: usize, keep_free: usize) -> usize {
+        self.buffer.limit().saturating_sub(keep_free + varint_len(max_body as u64)).min(max_body)
     }
 
     /// Makes sure that so many bytes can be appended; false if they can't now.
@@ -256,9 +262,9 @@ impl<S: Storage> Session<S> {
 
     /// Finishes that are due, many in one message (FIN-1).
     fn pump_finishes(&mut self) -> bool {
-        let most = self.batch(FINISH_ENTRY);
         while self.finishing.first().is_some() {
-            if !self.out.make_room(SMALL_MESSAGE + most * FINISH_ENTRY) {
+            let most = self.batch(FINISH_ENTRY);
+            if most == 0 || !self.out.make_room(SMALL_MESSAGE + most * FINISH_ENTRY) {
                 return false;
             }
             let mut batch = [(0u16, FinishMode::Done); MAX_BATCH];
@@ -291,10 +297,10 @@ impl<S: Storage> Session<S> {
 
     /// Marked imports leave the table and are released, many in one message (REL-1).
     fn pump_releases(&mut self) -> bool {
-        let most = self.batch(RELEASE_ENTRY);
         let upto = self.received as u32;
         while self.marked.first().is_some() {
-            if !self.out.make_room(SMALL_MESSAGE + most * RELEASE_ENTRY) {
+            let most = self.batch(RELEASE_ENTRY);
+            if most == 0 || !self.out.make_room(SMALL_MESSAGE + most * RELEASE_ENTRY) {
                 return false;
             }
             let mut batch = [(0u32, 0u16); MAX_BATCH];
@@ -327,9 +333,10 @@ impl<S: Storage> Session<S> {
         true
     }
 
-    /// How many entries of at most so many bytes fit one message to the peer.
+    /// How many entries of at most so many bytes fit one message to the peer, and the output as it is now.
     fn batch(&self, entry: usize) -> usize {
-        ((self.peer_limits().max_message as usize - SMALL_MESSAGE) / entry).min(MAX_BATCH)
+        let room = self.room().min(self.peer_limits().max_message as usize);
+        (room.saturating_sub(SMALL_MESSAGE) / entry).min(MAX_BATCH)
     }
 }
 

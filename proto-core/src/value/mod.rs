@@ -69,7 +69,7 @@ pub enum Value<'f> {
     Bytes(&'f [u8]),
     /// An immutable sequence.
     Tuple(Values<'f>),
-    /// The contents of a list, without its identity.
+    /// The contents of a list, without its identity: containers travel as references (VAL-5).
     List(Values<'f>),
     /// The contents of a set, without its identity.
     Set(Values<'f>),

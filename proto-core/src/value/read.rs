@@ -91,139 +91,131 @@ impl fmt::Debug for Values<'_> {
     }
 }
 
-/// Checks the value at the cursor up to its first item, and tells its class and how many items follow.
-fn check_one(reader: &mut Reader<'_>, handles: u32) -> Result<(Class, u32), Malformed> {
-    let head = reader.byte()?;
-    Ok(match head {
-        tag::NONE => (Class::None, 0),
-        tag::FALSE | tag::TRUE | tag::NOT_IMPLEMENTED | tag::SMALL_NEGATIVE..=0xFF => (Class::Other, 0),
-        tag::INT => {
-            let value = unzigzag(reader.varint()?);
-            if (-16..=127).contains(&value) {
-                return Err(Malformed);
-            }
-            (Class::Other, 0)
-        }
-        tag::BIG_INT => {
-            let value = read_big(reader)?;
-            if !value.is_canonical() {
-                return Err(Malformed);
-            }
-            (Class::Other, 0)
-        }
-        tag::FLOAT => {
-            let bits = read_float_bits(reader)?;
-            if f64::from_bits(bits).is_nan() && bits != NAN_BITS {
-                return Err(Malformed);
-            }
-            (Class::Other, 0)
-        }
-        tag::STRING => {
-            if reader.text()?.len() < 32 {
-                return Err(Malformed);
-            }
-            (Class::Str, 0)
-        }
-        tag::SHORT_STRING..=tag::SHORT_STRING_END => {
-            let bytes = reader.take(usize::from(head - tag::SHORT_STRING))?;
-            str::from_utf8(bytes).map_err(|_| Malformed)?;
-            (Class::Str, 0)
-        }
-        tag::BYTES => {
-            reader.blob()?;
-            (Class::Other, 0)
-        }
-        tag::TUPLE => match read_count(reader, 1)? {
-            0..16 => return Err(Malformed),
-            count => (Class::Tuple, count),
-        },
-        tag::SHORT_TUPLE..=tag::SHORT_TUPLE_END => (Class::Tuple, u32::from(head - tag::SHORT_TUPLE)),
-        tag::LIST | tag::SET => (Class::Other, read_count(reader, 1)?),
-        tag::MAP => (Class::Other, 2 * read_count(reader, 2)?),
-        tag::REFERENCE => {
-            if reader.varint_u32()? >= handles {
-                return Err(Malformed);
-            }
-            (Class::Reference, 0)
-        }
-        tag::EXCEPTION => (Class::Exception, 4),
-        tag::NAMED => (Class::Named, 2),
-        _ => return Err(Malformed),
-    })
+/// What stands at the cursor: a value up to its first item, not checked.
+enum Token<'f> {
+    /// A value that its tag tells, and that cannot be wrong.
+    Folded(Value<'f>),
+    Int(i64),
+    BigInt(BigInt<'f>),
+    Float(u64),
+    Str {
+        bytes: &'f [u8],
+        folded: bool,
+    },
+    Bytes(&'f [u8]),
+    Reference(u32),
+    Tuple {
+        count: u32,
+        folded: bool,
+    },
+    List(u32),
+    Set(u32),
+    /// With the number of its entries.
+    Map(u32),
+    Exception,
+    Named,
 }
 
-/// A count of items, each of which needs at least `least` bytes of what is left.
-fn read_count(reader: &mut Reader<'_>, least: usize) -> Result<u32, Malformed> {
-    let count = reader.varint_u32()?;
-    let room = reader.rest().len() / least;
-    if usize::try_from(count).is_ok_and(|count| count <= room) && count <= u32::MAX / 2 {
-        Ok(count)
-    } else {
-        Err(Malformed)
+impl<'f> Token<'f> {
+    /// The only place that knows the tags.
+    fn read(reader: &mut Reader<'f>) -> Result<Self, Malformed> {
+        let head = reader.byte()?;
+        Ok(match head {
+            tag::NONE => Self::Folded(Value::None),
+            tag::FALSE => Self::Folded(Value::Bool(false)),
+            tag::TRUE => Self::Folded(Value::Bool(true)),
+            tag::NOT_IMPLEMENTED => Self::Folded(Value::NotImplemented),
+            tag::INT => Self::Int(unzigzag(reader.varint()?)),
+            tag::BIG_INT => {
+                let head = reader.varint()?;
+                let length = usize::try_from(head >> 1).map_err(|_| Malformed)?;
+                Self::BigInt(BigInt { negative: head & 1 == 1, magnitude: reader.take(length)? })
+            }
+            tag::FLOAT => Self::Float(u64::from_le_bytes(reader.take(8)?.try_into().map_err(|_| Malformed)?)),
+            tag::STRING => Self::Str { bytes: reader.blob()?, folded: false },
+            tag::SHORT_STRING..=tag::SHORT_STRING_END => {
+                Self::Str { bytes: reader.take(usize::from(head - tag::SHORT_STRING))?, folded: true }
+            }
+            tag::BYTES => Self::Bytes(reader.blob()?),
+            tag::TUPLE => Self::Tuple { count: reader.varint_u32()?, folded: false },
+            tag::SHORT_TUPLE..=tag::SHORT_TUPLE_END => {
+                Self::Tuple { count: u32::from(head - tag::SHORT_TUPLE), folded: true }
+            }
+            tag::LIST => Self::List(reader.varint_u32()?),
+            tag::SET => Self::Set(reader.varint_u32()?),
+            tag::MAP => Self::Map(reader.varint_u32()?),
+            tag::REFERENCE => Self::Reference(reader.varint_u32()?),
+            tag::EXCEPTION => Self::Exception,
+            tag::NAMED => Self::Named,
+            tag::SMALL_NEGATIVE..=tag::SMALL_NEGATIVE_END => Self::Folded(Value::Int(i64::from(head) - 0x80)),
+            tag::SMALL.. => Self::Folded(Value::Int(i64::from(head - tag::SMALL))),
+            _ => return Err(Malformed),
+        })
     }
+
+    /// How many values follow that are part of this one.
+    fn items(&self) -> Result<u32, Malformed> {
+        match *self {
+            Self::Tuple { count, .. } | Self::List(count) | Self::Set(count) => Ok(count),
+            Self::Map(entries) => entries.checked_mul(2).ok_or(Malformed),
+            Self::Exception => Ok(4),
+            Self::Named => Ok(2),
+            _ => Ok(0),
+        }
+    }
+}
+
+/// Checks the value at the cursor up to its first item, and tells its class and how many items follow.
+fn check_one(reader: &mut Reader<'_>, handles: u32) -> Result<(Class, u32), Malformed> {
+    let token = Token::read(reader)?;
+    let (class, canonical) = match token {
+        Token::Folded(Value::None) => (Class::None, true),
+        Token::Folded(_) | Token::Bytes(_) | Token::List(_) | Token::Set(_) | Token::Map(_) => (Class::Other, true),
+        Token::Int(value) => (Class::Other, !(-16..=127).contains(&value)),
+        Token::BigInt(value) => (Class::Other, value.is_canonical()),
+        Token::Float(bits) => (Class::Other, bits == NAN_BITS || !f64::from_bits(bits).is_nan()),
+        Token::Str { bytes, folded } => (Class::Str, (folded || bytes.len() >= 32) && str::from_utf8(bytes).is_ok()),
+        Token::Tuple { count, folded } => (Class::Tuple, folded || count >= 16),
+        Token::Reference(index) => (Class::Reference, index < handles),
+        Token::Exception => (Class::Exception, true),
+        Token::Named => (Class::Named, true),
+    };
+    let items = token.items()?;
+    // Each item needs a byte at least: no more are promised than the message can hold.
+    if canonical && items as usize <= reader.rest().len() { Ok((class, items)) } else { Err(Malformed) }
 }
 
 /// Reads the whole validated value at the cursor.
 fn read_one<'f>(reader: &mut Reader<'f>) -> Result<Value<'f>, Malformed> {
-    let head = reader.byte()?;
-    Ok(match head {
-        tag::NONE => Value::None,
-        tag::FALSE => Value::Bool(false),
-        tag::TRUE => Value::Bool(true),
-        tag::NOT_IMPLEMENTED => Value::NotImplemented,
-        tag::INT => Value::Int(unzigzag(reader.varint()?)),
-        tag::BIG_INT => Value::BigInt(read_big(reader)?),
-        tag::FLOAT => Value::Float(f64::from_bits(read_float_bits(reader)?)),
-        tag::STRING => Value::Str(reader.text()?),
-        tag::SHORT_STRING..=tag::SHORT_STRING_END => {
-            let bytes = reader.take(usize::from(head - tag::SHORT_STRING))?;
-            Value::Str(str::from_utf8(bytes).map_err(|_| Malformed)?)
-        }
-        tag::BYTES => Value::Bytes(reader.blob()?),
-        tag::TUPLE => {
-            let count = reader.varint_u32()?;
-            Value::Tuple(take_values(reader, count)?)
-        }
-        tag::SHORT_TUPLE..=tag::SHORT_TUPLE_END => {
-            Value::Tuple(take_values(reader, u32::from(head - tag::SHORT_TUPLE))?)
-        }
-        tag::LIST => {
-            let count = reader.varint_u32()?;
-            Value::List(take_values(reader, count)?)
-        }
-        tag::SET => {
-            let count = reader.varint_u32()?;
-            Value::Set(take_values(reader, count)?)
-        }
-        tag::MAP => {
-            let count = reader.varint_u32()?.checked_mul(2).ok_or(Malformed)?;
-            Value::Map(take_values(reader, count)?)
-        }
-        tag::REFERENCE => Value::Reference(reader.varint_u32()?),
-        tag::EXCEPTION => {
-            let mut parts = take_values(reader, 4)?;
-            match (parts.next(), parts.next(), parts.next(), parts.next()) {
-                (Some(Value::Str(name)), Some(Value::Tuple(args)), Some(text), Some(traceback)) => {
-                    Value::Exception(Exception {
-                        name,
-                        args,
-                        text: if let Value::Str(text) = text { Some(text) } else { None },
-                        traceback: if let Value::Reference(index) = traceback { Some(index) } else { None },
-                    })
-                }
-                _ => return Err(Malformed),
+    let token = Token::read(reader)?;
+    let mut items = take_values(reader, token.items()?)?;
+    Ok(match token {
+        Token::Folded(value) => value,
+        Token::Int(value) => Value::Int(value),
+        Token::BigInt(value) => Value::BigInt(value),
+        Token::Float(bits) => Value::Float(f64::from_bits(bits)),
+        Token::Str { bytes, .. } => Value::Str(str::from_utf8(bytes).map_err(|_| Malformed)?),
+        Token::Bytes(bytes) => Value::Bytes(bytes),
+        Token::Reference(index) => Value::Reference(index),
+        Token::Tuple { .. } => Value::Tuple(items),
+        Token::List(_) => Value::List(items),
+        Token::Set(_) => Value::Set(items),
+        Token::Map(_) => Value::Map(items),
+        Token::Exception => match (items.next(), items.next(), items.next(), items.next()) {
+            (Some(Value::Str(name)), Some(Value::Tuple(args)), Some(text), Some(traceback)) => {
+                Value::Exception(Exception {
+                    name,
+                    args,
+                    text: if let Value::Str(text) = text { Some(text) } else { None },
+                    traceback: if let Value::Reference(index) = traceback { Some(index) } else { None },
+                })
             }
-        }
-        tag::NAMED => {
-            let mut parts = take_values(reader, 2)?;
-            match parts.next() {
-                Some(Value::Str(name)) => Value::Named(name, parts),
-                _ => return Err(Malformed),
-            }
-        }
-        tag::SMALL_NEGATIVE..=tag::SMALL_NEGATIVE_END => Value::Int(i64::from(head) - 0x80),
-        tag::SMALL.. => Value::Int(i64::from(head - tag::SMALL)),
-        _ => return Err(Malformed),
+            _ => return Err(Malformed),
+        },
+        Token::Named => match items.next() {
+            Some(Value::Str(name)) => Value::Named(name, items),
+            _ => return Err(Malformed),
+        },
     })
 }
 
@@ -232,56 +224,10 @@ fn take_values<'f>(reader: &mut Reader<'f>, count: u32) -> Result<Values<'f>, Ma
     let start = reader.rest();
     let mut owed = u64::from(count);
     while owed > 0 {
-        let items = skip_one(reader)?;
-        owed = owed - 1 + u64::from(items);
+        owed = owed - 1 + u64::from(Token::read(reader)?.items()?);
     }
     let length = start.len() - reader.rest().len();
     Ok(Values { bytes: start.get(..length).unwrap_or_default(), count })
-}
-
-/// Steps over one validated value up to its first item.
-fn skip_one(reader: &mut Reader<'_>) -> Result<u32, Malformed> {
-    let head = reader.byte()?;
-    let items = match head {
-        tag::INT | tag::REFERENCE => {
-            reader.varint()?;
-            0
-        }
-        tag::BIG_INT => {
-            read_big(reader)?;
-            0
-        }
-        tag::FLOAT => {
-            reader.take(8)?;
-            0
-        }
-        tag::STRING | tag::BYTES => {
-            reader.blob()?;
-            0
-        }
-        tag::SHORT_STRING..=tag::SHORT_STRING_END => {
-            reader.take(usize::from(head - tag::SHORT_STRING))?;
-            0
-        }
-        tag::TUPLE | tag::LIST | tag::SET => reader.varint_u32()?,
-        tag::MAP => reader.varint_u32()?.checked_mul(2).ok_or(Malformed)?,
-        tag::SHORT_TUPLE..=tag::SHORT_TUPLE_END => u32::from(head - tag::SHORT_TUPLE),
-        tag::EXCEPTION => 4,
-        tag::NAMED => 2,
-        _ => 0,
-    };
-    Ok(items)
-}
-
-fn read_big<'f>(reader: &mut Reader<'f>) -> Result<BigInt<'f>, Malformed> {
-    let head = reader.varint()?;
-    let length = usize::try_from(head >> 1).map_err(|_| Malformed)?;
-    Ok(BigInt { negative: head & 1 == 1, magnitude: reader.take(length)? })
-}
-
-fn read_float_bits(reader: &mut Reader<'_>) -> Result<u64, Malformed> {
-    let bytes = reader.take(8)?;
-    Ok(u64::from_le_bytes(bytes.try_into().map_err(|_| Malformed)?))
 }
 
 fn unzigzag(raw: u64) -> i64 {

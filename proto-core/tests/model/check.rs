@@ -50,28 +50,29 @@ fn is(state: &State, broken: Broken) -> bool {
 
 /// Every handle that an application holds or that is under way names a live slot, of that generation, of the object meant.
 fn handles_are_live(state: &State) -> bool {
-    state.broken.is_some() || (0..2).all(|side| {
-        let (here, there) = (&state.sides[side], &state.sides[1 - side]);
-        let held = here.held.iter().all(|hold| {
-            there.exported(hold.slot, hold.generation) == Some(hold.key) && here.core.holds(hold.import)
-        });
-        let sent = state.under_way(side).all(|(message, meant)| {
-            let handles = handles(&message).all(|handle| match handle {
-                Descriptor::Sender { slot, generation } => here.exported(slot, generation) == meant,
-                Descriptor::Receiver { slot, generation } => there.exported(slot, generation) == meant,
-                Descriptor::Answer(_) => true,
+    state.broken.is_some()
+        || (0..2).all(|side| {
+            let (here, there) = (&state.sides[side], &state.sides[1 - side]);
+            let held = here.held.iter().all(|hold| {
+                there.exported(hold.slot, hold.generation) == Some(hold.key) && here.core.holds(hold.import)
             });
-            let target = match message {
-                Message::Call(call) => match call.target {
-                    Target::Export { slot, generation } => there.exported(slot, generation).is_some(),
-                    Target::Answer(_) => true,
-                },
-                _ => true,
-            };
-            handles && target
-        });
-        held && sent
-    })
+            let sent = state.under_way(side).all(|(message, meant)| {
+                let handles = handles(&message).all(|handle| match handle {
+                    Descriptor::Sender { slot, generation } => here.exported(slot, generation) == meant,
+                    Descriptor::Receiver { slot, generation } => there.exported(slot, generation) == meant,
+                    Descriptor::Answer(_) => true,
+                });
+                let target = match message {
+                    Message::Call(call) => match call.target {
+                        Target::Export { slot, generation } => there.exported(slot, generation).is_some(),
+                        Target::Answer(_) => true,
+                    },
+                    _ => true,
+                };
+                handles && target
+            });
+            held && sent
+        })
 }
 
 /// Nothing goes on by itself: nothing is under way, to be sent, to be told or to be answered.
@@ -81,7 +82,7 @@ fn is_idle(state: &State) -> bool {
         && state.sides.iter().all(|side| {
             let mut core = side.core.clone();
             let quiet = core.transmit().is_empty() && core.poll_notice().is_none();
-            side.serving.is_empty() && quiet && core.poll_ready(&mut [0; 64]).is_none()
+            side.serving.is_empty() && quiet && core.poll_ready(&mut [0; 64]).is_none() && core == side.core
         })
 }
 
@@ -105,9 +106,8 @@ fn is_over(state: &State) -> bool {
 fn reached(case: Case) -> Property<Setup> {
     match case {
         Case::ReleaseCrossesResend => Property::sometimes("a Release crosses its slot sent again", |_, state| {
-            (0..2).any(|side| {
-                released(state, side).any(|slot| sent(state, 1 - side).any(|(handle, _)| handle.0 == slot))
-            })
+            (0..2)
+                .any(|side| released(state, side).any(|slot| sent(state, 1 - side).any(|(handle, _)| handle.0 == slot)))
         }),
         Case::CancelCrossesReturn => Property::sometimes("a cancel crosses the Return", |_, state| {
             (0..2).any(|side| crosses(state, side, |_| true))
@@ -149,18 +149,22 @@ fn reached(case: Case) -> Property<Setup> {
             (0..2).any(|side| returns(state, side, ErrorCode::TableFull))
         }),
         Case::TablesFull => Property::sometimes("all tables of both sides are full", |_, state: &State| {
-            let full = Tables { exports: 2, imports: 2, questions: 2, answers: 2 };
-            state.sides.iter().all(|side| side.core.tables() == full)
+            let full =
+                |tables: Tables| (tables.exports, tables.imports, tables.questions, tables.answers) == (2, 1, 1, 1);
+            state.sides.iter().all(|side| full(side.core.tables()) && !side.core.can_call())
         }),
     }
 }
 
 /// Slots in Releases that a side has under way.
 fn released(state: &State, side: usize) -> impl Iterator<Item = u32> {
-    state.under_way(side).filter_map(|(message, _)| match message {
-        Message::Release(entries) => Some(entries.map(|(slot, _)| slot)),
-        _ => None,
-    }).flatten()
+    state
+        .under_way(side)
+        .filter_map(|(message, _)| match message {
+            Message::Release(entries) => Some(entries.map(|(slot, _)| slot)),
+            _ => None,
+        })
+        .flatten()
 }
 
 /// Slots, generations and keys of the objects that a side has under way.

@@ -15,9 +15,11 @@ use step::{Action, Reply};
 
 /// What the two sides may do.
 #[derive(Clone, Debug)]
-pub struct Setup {
+struct Setup {
     /// Objects of each side, beside the directory.
     objects: [u32; 2],
+    /// Call ids in each direction.
+    ids: u16,
     left: [Left; 2],
     /// What each side answers.
     replies: [&'static [Reply]; 2],
@@ -37,7 +39,7 @@ impl Model for Setup {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        vec![State::new(self.objects, self.left)]
+        vec![State::new(self.objects, self.ids, self.left)]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
@@ -59,7 +61,7 @@ fn explore(name: &str, setup: Setup) {
     let properties = setup.properties();
     let checker = setup.checker().threads(2).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
     let (states, depth) = (checker.unique_state_count(), checker.max_depth());
-    println!("{name}: {states} states, {depth} steps deep, {:.1} s", begun.elapsed().as_secs_f32());
+    println!("{name}: {states} unique states, {depth} steps deep, {:.1} s", begun.elapsed().as_secs_f32());
     let discoveries = checker.discoveries();
     for property in properties {
         let found = discoveries.get(property.name);
@@ -77,18 +79,119 @@ fn explore(name: &str, setup: Setup) {
     assert!(checker.is_done(), "{name}: not all states were seen");
 }
 
+const NOTHING: Left = Left { calls: 0, sends: 0, cancels: 0 };
+
+/// One side calls, the other answers with its one object, a value or an error.
 const ONE_WAY: Setup = Setup {
     objects: [0, 1],
-    left: [Left { calls: 2, sends: 0, cancels: 1 }, Left { calls: 1, sends: 1, cancels: 0 }],
+    ids: 2,
+    left: [Left { calls: 2, sends: 0, cancels: 2 }, NOTHING],
     replies: [&[Reply::Value], &[Reply::Object(0), Reply::Value, Reply::Error]],
     pipelined: [&[false, true], &[false]],
     plain: [true, false],
     arguments: false,
     eager: false,
-    reaches: &[],
+    reaches: &[
+        Case::ReleaseCrossesResend,
+        Case::CancelCrossesReturn,
+        Case::CancelCrossesReference,
+        Case::WaitsForReference,
+        Case::WaitsForValue,
+        Case::WaitsForError,
+        Case::CancelledUnstarted,
+        Case::SlotUsedAgain,
+        Case::SentAgainBeforeTold,
+        Case::RunsWithoutSlot,
+    ],
 };
 
+/// Two calls, both may be cancelled, one slot: REF-3, REF-4, REL-1, REL-2, REL-5, CAL-1 to CAL-4, ANS-1, ANS-3 to ANS-5,
+/// FIN-1 to FIN-4.
 #[test]
 fn model_two_calls() {
     explore("two calls", ONE_WAY);
+}
+
+/// Three calls, two at a time: ids are used again (CAL-3).
+#[test]
+fn model_three_calls() {
+    explore(
+        "three calls",
+        Setup {
+            left: [Left { calls: 3, sends: 0, cancels: 1 }, NOTHING],
+            replies: [&[], &[Reply::Object(0), Reply::Error]],
+            reaches: &[
+                Case::ReleaseCrossesResend,
+                Case::CancelCrossesReference,
+                Case::WaitsForReference,
+                Case::WaitsForError,
+                Case::CancelledUnstarted,
+                Case::SlotUsedAgain,
+                Case::RunsWithoutSlot,
+            ],
+            ..ONE_WAY
+        },
+    );
+}
+
+/// Three calls at a time: two wait for the same answer, or each for the one before (ANS-3).
+#[test]
+fn model_three_calls_at_a_time() {
+    let left = [Left { calls: 3, sends: 0, cancels: 0 }, NOTHING];
+    let reaches = &[Case::WaitsForReference, Case::WaitsForValue, Case::WaitsForError, Case::ReleaseCrossesResend];
+    explore("three calls at a time", Setup { ids: 3, left, reaches, ..ONE_WAY });
+}
+
+/// The object is sent in calls of the other side too (REL-1, REL-2).
+#[test]
+fn model_sent_both_ways() {
+    explore(
+        "sent in calls too",
+        Setup {
+            left: [Left { calls: 2, sends: 0, cancels: 1 }, Left { calls: 1, sends: 1, cancels: 0 }],
+            replies: [&[Reply::Value], &[Reply::Object(0), Reply::Value]],
+            pipelined: [&[true], &[false]],
+            eager: true,
+            reaches: &[Case::ReleaseCrossesResend, Case::CancelCrossesReference],
+            ..ONE_WAY
+        },
+    );
+}
+
+/// Calls both ways, one at a time, and two objects for one slot: ids and exports run out on both sides (ADM-2, ADM-3).
+#[test]
+fn model_full_tables() {
+    explore(
+        "full tables",
+        Setup {
+            objects: [2, 2],
+            ids: 1,
+            left: [Left { calls: 2, sends: 0, cancels: 0 }; 2],
+            replies: [&[Reply::Object(0), Reply::Object(1)], &[Reply::Object(0), Reply::Object(1)]],
+            pipelined: [&[false], &[false]],
+            plain: [true, true],
+            arguments: false,
+            eager: true,
+            reaches: &[Case::TableFull, Case::TablesFull, Case::ReleaseCrossesResend],
+        },
+    );
+}
+
+/// References come home, as results and as arguments; promises are arguments (REF-5, ANS-2, ANS-3, ANS-6).
+#[test]
+fn model_home() {
+    explore(
+        "home",
+        Setup {
+            objects: [1, 1],
+            ids: 2,
+            left: [Left { calls: 2, sends: 1, cancels: 0 }, Left { calls: 1, sends: 0, cancels: 0 }],
+            replies: [&[Reply::Object(0)], &[Reply::Home, Reply::Value]],
+            pipelined: [&[true], &[false]],
+            plain: [true, true],
+            arguments: true,
+            eager: false,
+            reaches: &[Case::WaitsForHome, Case::WaitsForValue],
+        },
+    );
 }

@@ -7,11 +7,11 @@ use farref_core::frame::{Split, split};
 use farref_core::message::{Descriptor, ErrorCode, FinishMode, Limits, Message};
 use farref_core::session::{Answer, Config, Import, Micro, ObjectKey, Question, Receiver, Reference, Session};
 
-/// Calls in each direction at a time.
-pub const CALLS: usize = 2;
+/// Calls in each direction at a time; a setup may allow fewer.
+pub const CALLS: usize = 3;
 
 /// The smallest storage that fits: the directory and one object in each table.
-pub type Core = Session<Micro<2, 2, CALLS, 256, 96>>;
+pub type Core = Session<Micro<2, 2, CALLS, 256, 128>>;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
@@ -138,15 +138,14 @@ pub enum Broken {
 }
 
 impl Side {
-    fn new(objects: u32, left: Left) -> Self {
-        let limits =
-            Limits { max_message: 64, imports: 2, answers: CALLS as u16, call_bytes: 24, handles: 2, levels: 3 };
+    fn new(objects: u32, ids: u16, left: Left) -> Self {
+        let limits = Limits { max_message: 64, imports: 2, answers: ids, call_bytes: 40, handles: 2, levels: 3 };
         let core = Session::new(Config {
             limits,
             exports: 2,
-            calls: CALLS as u16,
+            calls: ids,
             out_bytes: 256,
-            store_bytes: 96,
+            store_bytes: 128,
             peer: Uuid::nil(),
             incarnation: 0,
         });
@@ -168,12 +167,15 @@ impl Side {
         calls.filter_map(|(id, made)| Some((id as u16, made.as_ref().filter(|made| !made.returned)?)))
     }
 
-    /// The object that a handle of the other side names.
+    /// The object that a handle of the other side names, if it is live: if a Release of all that was sent would free it.
     pub fn exported(&self, slot: u32, generation: u16) -> Option<ObjectKey> {
-        match self.core.resolve(Descriptor::Receiver { slot, generation })? {
-            Reference::Local(key) => Some(key),
-            _ => None,
-        }
+        let Reference::Local(key) = self.core.resolve(Descriptor::Receiver { slot, generation })? else { return None };
+        let mut probe = self.core.clone();
+        let [upto, slot, generation] =
+            [self.core.ordinals().0, slot.into(), generation.into()].map(|field| field as u8);
+        let release = [3, upto, slot << 1 | u8::from(generation > 0), generation];
+        let _ = probe.handle(&release[..3 + usize::from(generation > 0)]);
+        (slot == 0 || probe.tables().exports < self.core.tables().exports).then_some(key)
     }
 
     /// The live export in a slot, whatever its generation.
@@ -190,6 +192,19 @@ impl Side {
         self.held.sort_by_key(|hold| hold.import);
     }
 
+    /// Whether the other side's session has refused a call, or will, without starting it: it was cancelled, or an answer that
+    /// it names failed (ANS-3, FIN-2).
+    pub fn is_refused(&self, made: &Made) -> bool {
+        let failed = |meant| match meant {
+            Meant::Answer(id) => self.made(id).is_some_and(|named| {
+                matches!(named.outcome, Some(Outcome::Failed(_))) || named.outcome.is_none() && self.is_refused(named)
+            }),
+            Meant::Object(_) => false,
+        };
+        let cancelled = made.cancelled == Some(FinishMode::Interrupt);
+        made.stage == Stage::Parked && (cancelled || failed(made.target) || made.carried.is_some_and(failed))
+    }
+
     /// Forgets calls that nothing under way can refer to.
     pub fn forget_calls(&mut self) {
         for id in 0..CALLS as u16 {
@@ -204,8 +219,8 @@ impl Side {
 
 impl State {
     /// Both have said Hello.
-    pub fn new(objects: [u32; 2], left: [Left; 2]) -> Self {
-        let sides = [Side::new(objects[0], left[0]), Side::new(objects[1], left[1])];
+    pub fn new(objects: [u32; 2], ids: u16, left: [Left; 2]) -> Self {
+        let sides = [Side::new(objects[0], ids, left[0]), Side::new(objects[1], ids, left[1])];
         let mut state = Self { sides, wires: Default::default(), broken: None };
         for side in 0..2 {
             let hello = state.sides[side].core.transmit().to_vec();

@@ -13,17 +13,41 @@ use super::state::{Broken, Made, Meant, Outcome, Record, Serving, Side, Stage, S
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    Call { side: usize, on: On, pipelined: bool, with: With },
-    Reply { side: usize, call: u16, reply: Reply },
-    Cancel { side: usize, call: u16, mode: FinishMode },
+    Call {
+        side: usize,
+        on: On,
+        pipelined: bool,
+        with: With,
+    },
+    Reply {
+        side: usize,
+        call: u16,
+        reply: Reply,
+    },
+    Cancel {
+        side: usize,
+        call: u16,
+        mode: FinishMode,
+    },
     /// One hold of a reference is given back.
-    Drop { side: usize, slot: u32 },
+    Drop {
+        side: usize,
+        slot: u32,
+    },
     /// What is only state becomes records: refusals, Finish, Release.
-    Flush { side: usize },
+    Flush {
+        side: usize,
+    },
     /// The other side's next record is received.
-    Receive { side: usize },
-    PollReady { side: usize },
-    PollNotice { side: usize },
+    Receive {
+        side: usize,
+    },
+    PollReady {
+        side: usize,
+    },
+    PollNotice {
+        side: usize,
+    },
 }
 
 /// What a call is for.
@@ -193,9 +217,7 @@ impl State {
         };
         let (reference, carried) = match with {
             With::Nothing => (None, None),
-            With::Object(object) => {
-                (Some(Ref::Local(here.objects[object])), Some(Meant::Object(here.objects[object])))
-            }
+            With::Object(object) => (Some(Ref::Local(here.objects[object])), Some(Meant::Object(here.objects[object]))),
             With::Held(slot) => (Some(Ref::Import(held(slot)?.import)), Some(Meant::Object(held(slot)?.key))),
             With::Promise(id) => (Some(Ref::Promise(promise(id)?)), Some(Meant::Answer(id))),
         };
@@ -398,7 +420,7 @@ impl State {
                 && other.target == made.target
                 && other.carried.is_none()
                 && other.stage == Stage::Parked
-                && other.cancelled != Some(FinishMode::Interrupt)
+                && !self.sides[there].is_refused(other)
         };
         match self.sides[there].open_calls().any(|(_, other)| waits_before(other)) {
             true => Err(Broken::OutOfOrder),
@@ -505,8 +527,7 @@ impl State {
                     _ => None,
                 },
             };
-            let refused = made.stage == Stage::Parked && made.cancelled == Some(FinishMode::Interrupt);
-            object == Some(key) && made.stage != Stage::Started && !refused
+            object == Some(key) && made.stage != Stage::Started && !there.is_refused(made)
         });
         let Some(object) = self.sides[side].objects.iter_mut().find(|object| **object == key) else {
             return Err(Broken::FreedInUse);

@@ -1,0 +1,86 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::exit::EXIT_CODES;
+
+/// Use another process's objects.
+#[derive(Debug, Parser)]
+#[command(name = "farref", version, after_help = EXIT_CODES)]
+pub struct CommandLine {
+    /// What is to be done.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the files of a folder on standard input and output
+    Serve(ServeArgs),
+    /// Evaluate an expression with a peer's objects and print the result
+    Call(CallArgs),
+    /// List what a peer offers by name
+    Ls(LsArgs),
+    /// Show what references are about, with a second process of this program
+    #[command(after_help = EXIT_CODES)]
+    Demo,
+}
+
+/// How to serve.
+#[derive(Args, Debug)]
+#[command(after_help = EXIT_CODES)]
+pub struct ServeArgs {
+    /// Speak on standard input and output
+    #[arg(long, required = true)]
+    pub stdio: bool,
+    /// The folder to serve; nothing outside of it can be reached
+    #[arg(long, value_name = "DIR")]
+    pub root: PathBuf,
+    /// Let peers write, too
+    #[arg(long)]
+    pub write: bool,
+    /// Serve what the demonstration and the tests want besides
+    #[arg(long, hide = true)]
+    pub demo: bool,
+}
+
+/// What to evaluate where.
+#[derive(Args, Debug)]
+#[command(after_help = format!("{CALL_HELP}\n\n{EXIT_CODES}"))]
+pub struct CallArgs {
+    /// The peer, such as "pipe:farref serve --stdio --root ."
+    pub url: String,
+    /// What to evaluate, such as 'open("notes.txt").read()'
+    #[arg(allow_hyphen_values = true)]
+    pub expr: String,
+    /// Print one line of JSON
+    #[arg(long, conflicts_with = "raw")]
+    pub json: bool,
+    /// Write a string or bytes as they are, with nothing added
+    #[arg(long)]
+    pub raw: bool,
+}
+
+/// Whose roots to list.
+#[derive(Args, Debug)]
+#[command(after_help = EXIT_CODES)]
+pub struct LsArgs {
+    /// The peer, such as "pipe:farref serve --stdio --root ."
+    pub url: String,
+}
+
+const CALL_HELP: &str = r#"Expressions:
+  open("notes.txt").read()      call a root, then a method of what it gives: one round trip
+  open("a", mode="rb")          arguments by position and by name
+  stat("a")["size"]             attributes (x.name), items (x[key]), calls (x(...)), in any order
+  f(g(1), [1, 2], {"k": none})  chains as arguments are not waited for; lists and maps are lent by reference
+  Literals: numbers of any size, "text", b"bytes", true, false, none, (tuples,), [lists], {maps}
+
+JSON:
+  Tuples, lists and sets are arrays; maps with text keys are objects; integers are exact at any size.
+  {"$bytes": "base64"}, {"$float": "inf" | "-inf" | "nan"}, {"$ref": "text form"},
+  {"$exception": "name", "args": [...]}, {"$map": [[key, value], ...]} for maps with other keys (or a key
+  that starts with $), {"$int": "0x..."} for integers of more than 150,000 digits, {"$not_implemented": true}"#;
