@@ -14,7 +14,7 @@ use crate::args::Args;
 use crate::connection::{Core, Dropped, Shared};
 use crate::error::Error;
 use crate::proxy::{Promise, Proxy};
-use crate::value::{Reference, Value};
+use crate::value::{Reference, Value, memory_of};
 
 /// What is known of one call: nothing yet, or its outcome.
 pub(crate) struct CallState {
@@ -334,19 +334,6 @@ pub(crate) fn read_args(values: Values<'_>, references: &[Value], most: usize) -
         }
     }
     left.map(|_| args).ok_or(ErrorCode::Overloaded)
-}
-
-/// About how many bytes of memory a value takes.
-fn memory_of(value: &Value) -> usize {
-    let inner = match value {
-        Value::Str(text) => text.len(),
-        Value::Bytes(bytes) | Value::BigInt(_, bytes) => bytes.len(),
-        Value::Tuple(items) | Value::List(items) | Value::Set(items) => items.iter().map(memory_of).sum(),
-        Value::Map(entries) => entries.iter().map(|(key, value)| memory_of(key) + memory_of(value)).sum(),
-        Value::Exception(exception) => exception.args.iter().map(memory_of).sum(),
-        _ => 0,
-    };
-    inner + size_of::<Value>()
 }
 
 fn read_value(value: Borrowed<'_>, references: &[Value]) -> Value {

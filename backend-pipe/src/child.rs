@@ -68,8 +68,16 @@ impl ChildProcess {
     /// Closes the session and waits for the process to end; after two seconds it is killed.
     pub fn finish(&self) -> Result<ExitStatus, Error> {
         self.connection.close();
+        let start = Instant::now();
+        // The lock is given up between looks, so that another thread can kill the process meanwhile.
+        while start.elapsed() < PATIENCE {
+            if let Some(status) = self.lock().try_wait()? {
+                return Ok(status);
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
         let mut child = self.lock();
-        end(&mut child);
+        child.kill()?;
         Ok(child.wait()?)
     }
 

@@ -28,8 +28,8 @@ impl List {
     }
 
     /// The place of an index, negative ones from the end.
-    fn place(index: Value, length: usize) -> Result<usize, Error> {
-        let Value::Int(number) = index else { return Err(Error::bad_arguments("an integer index")) };
+    fn place(index: &Value, length: usize) -> Result<usize, Error> {
+        let &Value::Int(number) = index else { return Err(Error::bad_arguments("an integer index")) };
         let place = if number < 0 { number.checked_add_unsigned(length as u64) } else { Some(number) };
         place
             .and_then(|place| usize::try_from(place).ok())
@@ -45,36 +45,44 @@ impl Object for List {
         Cow::Borrowed(MEMBERS)
     }
 
-    fn perform(&self, action: Action<'_>, args: Args) -> Result<Value, Error> {
+    fn perform(&self, action: Action<'_>, mut args: Args) -> Result<Value, Error> {
+        // What is replaced, and the operands, may be the last of an object whose dropping runs code of others: both outlive
+        // the lock.
+        let mut replaced = None;
         let mut items = self.lock();
         let length = items.len();
-        // Items that are replaced may be objects whose dropping runs code of others: they go after the lock.
-        let replaced = match action {
-            Action::Method("append") => match <[Value; 1]>::try_from(args.positional) {
-                Ok([item]) => {
+        let result = match &action {
+            Action::Method("append") => match (args.positional.pop(), args.positional.is_empty()) {
+                (Some(item), true) => {
                     items.push(item);
-                    return Ok(Value::None);
+                    Value::None
                 }
-                Err(_) => return Err(Error::bad_arguments("append(item)")),
+                _ => return Err(Error::bad_arguments("append(item)")),
             },
             Action::Method("pop") => {
                 return items.pop().ok_or_else(|| Error::raise("IndexError", "pop from empty list"));
             }
-            Action::Length => return Ok(Value::Int(length as i64)),
-            Action::GetItem(index) => return Ok(items[Self::place(index, length)?].clone()),
-            Action::SetItem(index, item) => std::mem::replace(&mut items[Self::place(index, length)?], item),
-            Action::DelItem(index) => items.remove(Self::place(index, length)?),
-            Action::Contains(item) => return Ok(Value::Bool(items.contains(&item))),
-            Action::Equals(Value::List(other)) => return Ok(Value::Bool(*items == other)),
-            Action::Equals(_) => return Ok(Value::NotImplemented),
-            Action::Force => return Ok(Value::List(items.clone())),
-            Action::Iterate => return Ok(iterator(items.clone())),
-            Action::Text(_) => return Ok(Value::Str(format!("<list of {length}>"))),
+            Action::Length => Value::Int(length as i64),
+            Action::GetItem(index) => items[Self::place(index, length)?].clone(),
+            Action::SetItem(index, item) => {
+                replaced = Some(std::mem::replace(&mut items[Self::place(index, length)?], item.clone()));
+                Value::None
+            }
+            Action::DelItem(index) => {
+                replaced = Some(items.remove(Self::place(index, length)?));
+                Value::None
+            }
+            Action::Contains(item) => Value::Bool(items.contains(item)),
+            Action::Equals(Value::List(other)) => Value::Bool(*items == *other),
+            Action::Equals(_) => Value::NotImplemented,
+            Action::Force => Value::List(items.clone()),
+            Action::Iterate => iterator(items.clone()),
+            Action::Text(_) => Value::Str(format!("<list of {length}>")),
             other => return other.unsupported(),
         };
         drop(items);
         drop(replaced);
-        Ok(Value::None)
+        Ok(result)
     }
 }
 
@@ -109,33 +117,38 @@ impl Map {
 
 impl Object for Map {
     fn perform(&self, action: Action<'_>, _: Args) -> Result<Value, Error> {
+        // As with lists: what is replaced outlives the lock, and so do the operands.
+        let mut replaced = None;
         let mut entries = self.lock();
         let place = |entries: &[(Value, Value)], key: &Value| {
             let place = entries.iter().position(|(have, _)| have == key);
             place.ok_or_else(|| Error::raise_with("KeyError", vec![key.clone()]))
         };
-        let replaced = match action {
-            Action::Length => return Ok(Value::Int(entries.len() as i64)),
-            Action::GetItem(key) => return Ok(entries[place(&entries, &key)?].1.clone()),
-            Action::SetItem(key, value) => Self::put(&mut entries, key, value),
+        let result = match &action {
+            Action::Length => Value::Int(entries.len() as i64),
+            Action::GetItem(key) => entries[place(&entries, key)?].1.clone(),
+            Action::SetItem(key, value) => {
+                replaced = Self::put(&mut entries, key.clone(), value.clone());
+                Value::None
+            }
             Action::DelItem(key) => {
-                let at = place(&entries, &key)?;
-                Some(entries.remove(at).1)
+                let at = place(&entries, key)?;
+                replaced = Some(entries.remove(at).1);
+                Value::None
             }
-            Action::Contains(key) => return Ok(Value::Bool(place(&entries, &key).is_ok())),
+            Action::Contains(key) => Value::Bool(place(&entries, key).is_ok()),
             Action::Equals(Value::Map(other)) => {
-                let same = entries.len() == other.len() && other.iter().all(|entry| entries.contains(entry));
-                return Ok(Value::Bool(same));
+                Value::Bool(entries.len() == other.len() && other.iter().all(|entry| entries.contains(entry)))
             }
-            Action::Equals(_) => return Ok(Value::NotImplemented),
-            Action::Force => return Ok(Value::Map(entries.clone())),
-            Action::Iterate => return Ok(iterator(entries.iter().map(|(key, _)| key.clone()).collect())),
-            Action::Text(_) => return Ok(Value::Str(format!("<map of {}>", entries.len()))),
+            Action::Equals(_) => Value::NotImplemented,
+            Action::Force => Value::Map(entries.clone()),
+            Action::Iterate => iterator(entries.iter().map(|(key, _)| key.clone()).collect()),
+            Action::Text(_) => Value::Str(format!("<map of {}>", entries.len())),
             other => return other.unsupported(),
         };
         drop(entries);
         drop(replaced);
-        Ok(Value::None)
+        Ok(result)
     }
 }
 
@@ -146,12 +159,24 @@ fn iterator(items: Vec<Value>) -> Value {
 
 struct Iterator(Mutex<std::vec::IntoIter<Value>>);
 
+/// Items go out together up to so many bytes: a batch that is too large to be sent would be lost.
+const BATCH_BYTES: usize = 32 * 1024;
+
 impl Object for Iterator {
     fn perform(&self, action: Action<'_>, _: Args) -> Result<Value, Error> {
         match action {
             Action::Next(count) => {
                 let mut items = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-                Ok(Value::Tuple(items.by_ref().take(count).collect()))
+                let mut batch = Vec::new();
+                let mut bytes = 0;
+                while let Some(next) = items.as_slice().first().filter(|_| batch.len() < count) {
+                    bytes += crate::value::memory_of(next);
+                    if bytes > BATCH_BYTES && !batch.is_empty() {
+                        break;
+                    }
+                    batch.extend(items.next());
+                }
+                Ok(Value::Tuple(batch))
             }
             Action::Text(_) => Ok(Value::from("<iterator>")),
             other => other.unsupported(),

@@ -81,3 +81,16 @@ impl From<Reference> for Value {
         Self::Reference(reference)
     }
 }
+
+/// About how many bytes of memory a value takes.
+pub(crate) fn memory_of(value: &Value) -> usize {
+    let inner = match value {
+        Value::Str(text) => text.len(),
+        Value::Bytes(bytes) | Value::BigInt(_, bytes) => bytes.len(),
+        Value::Tuple(items) | Value::List(items) | Value::Set(items) => items.iter().map(memory_of).sum(),
+        Value::Map(entries) => entries.iter().map(|(key, value)| memory_of(key) + memory_of(value)).sum(),
+        Value::Exception(exception) => exception.args.iter().map(memory_of).sum(),
+        _ => 0,
+    };
+    inner + size_of::<Value>()
+}

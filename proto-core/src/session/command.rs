@@ -72,6 +72,9 @@ impl<S: Storage> Session<S> {
         if call.references.len() > peer.handles.into() {
             return Err(CallError::TooManyReferences);
         }
+        if self.questions.limit().min(peer.answers.into()) == 0 {
+            return Err(CallError::NotServed);
+        }
         let id = self.free_question_id(peer.answers).ok_or(CallError::Overloaded)?;
         self.pin(call.references).map_err(|error| match error {
             PinError::BadReference(index) => CallError::BadReference(index),

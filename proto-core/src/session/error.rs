@@ -108,6 +108,8 @@ pub enum CallError {
     BadReference(usize),
     /// No call id or no call bytes are free. Outside any handler: wait. Inside: give up (ADM-2).
     Overloaded,
+    /// The peer serves no calls at all, or this side makes none: waiting does not help.
+    NotServed,
     /// No room for output now. It comes as the peer reads, so that waiting for it ends.
     NoRoom,
     /// The tables of exports are full (ADM-3).
@@ -134,6 +136,7 @@ impl fmt::Display for CallError {
             Self::BadParent => out.write_str("the parent is no call that is being served"),
             Self::BadReference(index) => write!(out, "reference {index} is not of this session, or was released"),
             Self::Overloaded => out.write_str("overloaded: the peer takes no more calls now"),
+            Self::NotServed => out.write_str("the peer serves no calls"),
             Self::NoRoom => out.write_str("no room for output now"),
             Self::TableFull => out.write_str("the reference tables are full"),
             Self::TooManyReferences => out.write_str("more references than the peer takes in one message"),
