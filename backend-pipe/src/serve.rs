@@ -185,7 +185,7 @@ impl Job {
             })
         });
         // What the call held goes before its caller hears that it is over. The code of users that runs then may panic too.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop((subject, cause))));
+        drop_caught((subject, cause));
         reply(&shared, answer, result);
     }
 }
@@ -226,7 +226,12 @@ fn reply(shared: &Arc<Shared>, answer: Answer, result: Result<Value, Error>) {
     core.take_ready(shared);
     core.take_notices();
     shared.unlock(core);
-    let _ = catch_unwind(AssertUnwindSafe(|| drop(values)));
+    values.into_iter().for_each(drop_caught);
+}
+
+/// Drops what may run code of users, which may panic; the thread goes on.
+fn drop_caught<T>(value: T) {
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(value)));
 }
 
 fn try_reply(
@@ -276,11 +281,11 @@ pub(crate) enum Work {
 
 impl Work {
     fn run(self) {
-        // A job catches what its object throws; what is dropped here is caught as well, so that no thread is lost.
-        let _ = catch_unwind(AssertUnwindSafe(|| match self {
+        match self {
             Self::Serve(job) => job.run(),
-            Self::Drop(garbage) => drop(garbage),
-        }));
+            // One by one: of two that panic in one go, the second would end the program.
+            Self::Drop(garbage) => garbage.into_iter().for_each(drop_caught),
+        }
     }
 }
 
