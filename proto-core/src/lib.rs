@@ -20,6 +20,9 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unreachable)
 )]
 
+#[cfg(target_pointer_width = "16")]
+compile_error!("slots and lengths of the wire have 32 bits");
+
 #[cfg(feature = "alloc")]
 extern crate alloc;
 

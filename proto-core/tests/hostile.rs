@@ -323,7 +323,8 @@ fn n02_malformed_values_do_not_desynchronize() {
 #[test]
 fn handles_of_malformed_messages_are_released() {
     let (mut side, question) = side();
-    // Slots 1 and 2 come with a call that is malformed, slot 3 with a Return that is, or names a stale object of ours.
+    // Slots 1 and 2 come with a call that is malformed, slot 3 with a Return that is, slot 4 with one
+    // that names a stale object of ours.
     assert_eq!(side.receive(&[0x40, 1, 0, 4, 2, 1 << 3, 2 << 3, 0x10]), Ok(()));
     assert_eq!(side.output(), [vec![0x21, 1, 6], vec![3, 1, 2, 4]]);
     assert_eq!(side.receive(&[0x41, 0, 1, 3 << 3, 0x10]), Ok(()));
@@ -334,7 +335,7 @@ fn handles_of_malformed_messages_are_released() {
     side.output();
     assert_eq!(side.receive(&[0x41, 0, 2, 4 << 3, 9 << 3 | 1, 0x0D, 0]), Ok(()));
     assert_eq!(side.output(), [vec![3, 3, 8]]);
-    assert_eq!(side.take(stale).unwrap().outcome.unwrap_err().code, ErrorCode::Malformed);
+    assert_eq!(side.take(stale).unwrap().outcome.unwrap_err().code, ErrorCode::NoSuchObject);
     // One that nobody wants.
     let abandoned = side.call(call, &[]).unwrap();
     side.session.cancel(abandoned, FinishMode::Abandon).unwrap();
@@ -421,6 +422,29 @@ fn an_ended_session_says_why() {
         side.session.link_lost();
         assert_eq!(side.session.ended(), Some(ended));
     }
+}
+
+/// ANS-7, CAL-2: an id that no call can have names no answer, as a target and as an argument; each call has its Return.
+#[test]
+fn the_highest_id_names_no_answer() {
+    let (mut side, _) = side();
+    // 65535 << 2 | 2, and 65535 << 3 | 2.
+    assert_eq!(side.receive(&[0, 1, 0xFE, 0xFF, 0x0F, 5]), Ok(()));
+    assert_eq!(side.receive(&[0x40, 2, 0, 5, 1, 0xFA, 0xFF, 0x1F]), Ok(()));
+    assert_eq!(side.output(), [vec![0x21, 1, 15], vec![0x21, 2, 15]]);
+    assert_eq!(side.session.tables().answers, 0);
+}
+
+/// CLS-1: a Close is no longer than what the peer takes; then its text is left out.
+#[test]
+fn a_close_fits_the_peers_messages() {
+    let least = Limits { max_message: 64, ..LIMITS };
+    let mut side = Side::<Host>::scripted(config(LIMITS), least);
+    // A handle of a slot beyond the limit, of which there is much to say.
+    assert!(side.receive(&[0x40, 0, 0, 5, 1, 0xF8, 0xFF, 0xFF, 0x7F]).is_err());
+    let sent = side.output();
+    assert_eq!(sent.len(), 1);
+    assert!(sent[0].len() <= 64 && sent[0].starts_with(&[17, 1, 5]) && sent[0][3..8] == *b"REF-6", "{sent:02x?}");
 }
 
 /// Section 12, PRM-1, MSG-1: whatever bytes come, a session neither panics nor grows beyond its limits, and it either goes

@@ -25,7 +25,7 @@ pub enum Descriptor {
 }
 
 impl Descriptor {
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let head = reader.varint()?;
         let number = u32::try_from(head >> 3).map_err(|_| Malformed)?;
         let generation = if head & 4 == 0 { 0 } else { read_generation(reader)? };
@@ -79,6 +79,11 @@ impl<'f> Handles<'f> {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// Bytes of the message from the next entry on.
+    pub(crate) fn rest(&self) -> &'f [u8] {
+        self.entries.rest()
     }
 
     /// Entry number `index`.

@@ -1,12 +1,13 @@
 //! What the host commands. A command that cannot be done says so before anything has changed.
 
 use super::entry::{AnswerState, Held, QuestionState, Settled};
+use super::kept::StoredHandles;
 use super::storage::{KeyIndex, Storage, Store, Table};
 use super::transmit::AppendError;
 use super::{Answer, Call, CallError, Callee, Import, Notice, ObjectKey, Question, Ref, ReplyError, ReplyRefused};
 use super::{Session, Stale, kept_key};
 use crate::codec::Writer;
-use crate::message::{self, Descriptor, ErrorCode, FinishMode, Message, Target};
+use crate::message::{self, Descriptor, ErrorCode, FinishMode, Target};
 use crate::value::{Top, Value, ValueError, ValueWriter};
 
 /// Why references could not be pinned.
@@ -234,11 +235,11 @@ impl<S: Storage> Session<S> {
     }
 
     /// Withdraws interest in a call. With `Interrupt` the callee is asked to stop and the Return is still delivered, to tell
-    /// what happened; with `Abandon` it is not. `Done` is said by the session itself.
+    /// what happened; with `Abandon` it is not, and that stays. `Done` is said by the session itself and does nothing here.
     pub fn cancel(&mut self, question: Question, mode: FinishMode) -> Result<(), Stale> {
         self.open_question(question).ok_or(Stale)?;
         let Some(entry) = self.questions.get_mut(question.id.into()) else { return Err(Stale) };
-        entry.abandoned = mode != FinishMode::Interrupt;
+        entry.abandoned |= mode == FinishMode::Abandon;
         // One Finish for each call (FIN-1).
         if !entry.finished && mode != FinishMode::Done {
             entry.due = Some(mode);
@@ -385,19 +386,11 @@ impl<S: Storage> Session<S> {
         if !self.store.put(kept_key(id), body) {
             return Settled::NotKept;
         }
-        let mut at = 0;
-        while let Some(handle) = self.kept_handle(id, at) {
+        let mut handles = StoredHandles::new(&self.store, kept_key(id));
+        while let Some(handle) = handles.next(&self.store) {
             self.hold(held_by(handle));
-            at += 1;
         }
         Settled::Kept
-    }
-
-    fn kept_handle(&self, id: u16, index: u32) -> Option<Descriptor> {
-        match Message::read(self.store.get(kept_key(id))?) {
-            Ok(Message::Return(kept)) => kept.handles.get(index),
-            _ => None,
-        }
     }
 
     /// Pins the objects among the references, giving slots to those without (REF-4, ADM-3). All or none.

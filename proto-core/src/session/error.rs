@@ -50,7 +50,7 @@ rules! {
     CallIdInUse "CAL-1" "called with an id that is in use",
     ReturnWithoutCall "CAL-2" "returned a call that was not made",
     ParentNotOpen "CAL-6" "named a parent call that is not open",
-    TooManyNamed "ANS-2" "named too many answers, or answers in a Return",
+    TooManyNamed "ANS-2" "named more than four answers in one message",
     LimitExceeded "ADM-7" "exceeded a limit that we announced",
 }
 

@@ -2,7 +2,8 @@
 
 use super::storage::{Storage, Store, Table};
 use super::{Answer, Import, Kept, NO_RESULT, ObjectKey, Ref, Reference, ReplyError, Session, kept_key};
-use crate::message::{Descriptor, ErrorCode, Handles, Op};
+use crate::codec::Reader;
+use crate::message::{Descriptor, ErrorCode, Handles, Message, Op};
 use crate::value::{Outcome, Value, ValueError, ValueWriter, Values, operate};
 
 /// References that a kept value may have to be worked on here.
@@ -92,6 +93,34 @@ impl<S: Storage> Session<S> {
             count += 1;
         }
         Ok((false, count))
+    }
+}
+
+/// The handles of a message in the store, one at a time: what is done about one changes the tables beside the store.
+pub(super) struct StoredHandles {
+    key: u32,
+    at: usize,
+    left: u32,
+}
+
+impl StoredHandles {
+    pub fn new(store: &impl Store, key: u32) -> Self {
+        let body = store.get(key).unwrap_or_default();
+        let handles = match Message::read(body) {
+            Ok(Message::Call(call)) => call.handles,
+            Ok(Message::Return(kept)) => kept.handles,
+            _ => Handles::default(),
+        };
+        Self { key, at: body.len() - handles.rest().len(), left: handles.len() }
+    }
+
+    pub fn next(&mut self, store: &impl Store) -> Option<Descriptor> {
+        self.left = self.left.checked_sub(1)?;
+        let mut reader = Reader::new(store.get(self.key)?.get(self.at..)?);
+        let before = reader.rest().len();
+        let handle = Descriptor::read(&mut reader).ok();
+        self.at += before - reader.rest().len();
+        handle
     }
 }
 

@@ -103,7 +103,9 @@ pub struct Config {
     pub calls: u16,
     /// Output that may wait, bytes. At least the longest message to be sent, and some.
     pub out_bytes: usize,
-    /// Bytes for calls that wait for a promise and for results kept for pipelined calls. At least `limits.call_bytes`.
+    /// Bytes for calls that wait for a promise, `limits.call_bytes` of them, and, with what is more, for results kept for
+    /// pipelined calls. Fixed storage needs 8 bytes more for each of the calls served, and announces fewer call bytes if
+    /// it has less.
     pub store_bytes: usize,
     /// Names this peer.
     pub peer: Uuid,

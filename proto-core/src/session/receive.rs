@@ -1,6 +1,7 @@
 //! What a received message does (SPEC section 12): one method for each kind.
 
-use super::entry::{Answer as Entry, AnswerState, Held, Named, QuestionState, Settled};
+use super::entry::{Answer as Entry, AnswerState, Held, NO_ID, Named, QuestionState, Settled};
+use super::kept::StoredHandles;
 use super::storage::{Storage, Store, Table};
 use super::{Answer, Ended, Event, Import, Kept, ObjectKey, Question, Receiver, Reference, Request, Return, Rule};
 use super::{Session, VERSION, kept_key, parked_key};
@@ -168,6 +169,11 @@ impl<S: Storage> Session<S> {
         if { call.handles }.any(is_stale) {
             return Err((ErrorCode::NoSuchObject, 0));
         }
+        // No call has this id, and a list of named answers cannot hold it.
+        let never = Descriptor::Answer(NO_ID);
+        if call.target == Target::Answer(NO_ID) || { call.handles }.any(|handle| handle == never) {
+            return Err((ErrorCode::NoSuchAnswer, 0));
+        }
         self.named_state(named)?;
         Ok((target, args))
     }
@@ -240,22 +246,13 @@ impl<S: Storage> Session<S> {
             _ => return,
         }
         self.parked -= self.store.get(parked_key(id)).map_or(0, |body| body.len() + S::Store::OVERHEAD);
-        let mut at = 0;
-        // One handle at a time, since letting go of one changes the tables beside the store.
-        while let Some(handle) = self.parked_handle(id, at) {
+        let mut handles = StoredHandles::new(&self.store, parked_key(id));
+        while let Some(handle) = handles.next(&self.store) {
             if let Descriptor::Receiver { slot, .. } = handle {
                 self.unhold_export(slot);
             }
-            at += 1;
         }
         self.store.remove(parked_key(id));
-    }
-
-    fn parked_handle(&self, id: u16, index: u32) -> Option<Descriptor> {
-        match Message::read(self.store.get(parked_key(id))?) {
-            Ok(Message::Call(call)) => call.handles.get(index),
-            _ => None,
-        }
     }
 
     /// A call that waits or is ready will not run: its handles are let go.
@@ -265,10 +262,9 @@ impl<S: Storage> Session<S> {
     }
 
     fn break_unstarted(&mut self, id: u16, code: ErrorCode, detail: u64) {
-        let mut at = 0;
-        while let Some(handle) = self.parked_handle(id, at) {
+        let mut handles = StoredHandles::new(&self.store, parked_key(id));
+        while let Some(handle) = handles.next(&self.store) {
             self.release_handle(handle);
-            at += 1;
         }
         self.unpark(id);
         self.list_refused(id, code, detail);
@@ -355,9 +351,8 @@ impl<S: Storage> Session<S> {
     }
 
     fn drop_kept(&mut self, id: u16) {
-        let mut at = 0;
-        let handle = |session: &Self, at| read_kept(session.store.get(kept_key(id))?)?.0.get(at);
-        while let Some(handle) = handle(self, at) {
+        let mut handles = StoredHandles::new(&self.store, kept_key(id));
+        while let Some(handle) = handles.next(&self.store) {
             match handle {
                 Descriptor::Sender { slot, .. } => self.unhold_export(slot),
                 Descriptor::Receiver { slot, generation } => {
@@ -365,7 +360,6 @@ impl<S: Storage> Session<S> {
                 }
                 Descriptor::Answer(_) => {}
             }
-            at += 1;
         }
         self.store.remove(kept_key(id));
     }
@@ -378,9 +372,6 @@ impl<S: Storage> Session<S> {
 
     fn on_return<'f>(&mut self, returned: message::Return<'f>) -> Result<Option<Event<'f>>, Ended> {
         self.enter_handles(returned.handles)?;
-        if { returned.handles }.any(|handle| matches!(handle, Descriptor::Answer(_))) {
-            return Err(fault(Rule::TooManyNamed));
-        }
         let id = returned.id;
         let question = match self.questions.get_mut(id.into()) {
             Some(question) if question.state == QuestionState::Open => question,
@@ -403,7 +394,8 @@ impl<S: Storage> Session<S> {
         Ok(Some(Event::Return(Return { question: Question { id, serial }, outcome, handles, values })))
     }
 
-    /// A Return's outcome and values; `Malformed` if they are (CAL-5, ERR-2) or if a reference that comes home is stale.
+    /// A Return's outcome and values; `Malformed` if they are (CAL-5, ERR-2), `NoSuchObject` if a reference that comes home is
+    /// stale (REF-5).
     fn read_outcome<'f>(&self, returned: &message::Return<'f>) -> (super::Outcome, Values<'f>) {
         let top = if returned.error.is_some() { Top::Error } else { Top::Result };
         let is_stale = |handle| match handle {
@@ -413,7 +405,7 @@ impl<S: Storage> Session<S> {
         let malformed = (Err(ErrorCode::Malformed), Values::default());
         let Ok(values) = Values::check(returned.values, top, returned.handles.len()) else { return malformed };
         if { returned.handles }.any(is_stale) {
-            return malformed;
+            return (Err(ErrorCode::NoSuchObject), Values::default());
         }
         match returned.error {
             None => (Ok(()), values),

@@ -7,7 +7,7 @@ use super::entry::{AnswerState, Settled};
 use super::storage::{Buffer, Storage, Table};
 use super::{Ended, Session};
 use crate::codec::{Writer, varint_len};
-use crate::message::{self, CloseCode, ErrorCode, FinishMode, Hello, Return, kind};
+use crate::message::{self, CloseCode, ErrorCode, FinishMode, Hello, Limits, Return, kind};
 use crate::value::{Top, ValueError, ValueWriter};
 
 /// Bytes of output that calls leave free, so that answers find room.
@@ -196,13 +196,21 @@ impl<S: Storage> Session<S> {
             Ended::Closed(code) => (code, "", ""),
             Ended::PeerClosed(_) | Ended::LinkLost => return,
         };
-        let written = self.out.append(Hello::MAX_LENGTH, 0, &mut |mut writer| {
-            writer.byte(kind::CLOSE);
-            writer.varint(code.number());
-            writer.blob(rule.as_bytes());
-            writer.blob(text.as_bytes());
-            Ok(writer)
-        });
+        let max = self.peer.map_or(Limits::MIN_MESSAGE, |peer| peer.limits.max_message) as usize;
+        let mut append = |text: &str| {
+            self.out.append(max, 0, &mut |mut writer| {
+                writer.byte(kind::CLOSE);
+                writer.varint(code.number());
+                writer.blob(rule.as_bytes());
+                writer.blob(text.as_bytes());
+                Ok(writer)
+            })
+        };
+        // The text is left out where the peer's messages are too short for it (CLS-1).
+        let written = match append(text) {
+            Err(AppendError::TooLarge(_)) => append(""),
+            written => written,
+        };
         self.close_due = written.is_err();
     }
 
