@@ -52,7 +52,7 @@ fn main() -> ExitCode {
 /// The folder that holds this crate's folder. Cargo says at run time where that is; the value from
 /// compile time serves when the binary is started by hand.
 fn workspace_root() -> PathBuf {
-    let xtask = env::var_os("CARGO_MANIFEST_DIR")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    let xtask =
+        env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
     xtask.parent().map_or(xtask.clone(), Path::to_path_buf)
 }

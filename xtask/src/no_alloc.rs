@@ -24,29 +24,17 @@ pub fn run(root: &Path) -> Result<(), String> {
     let mut failures = Vec::new();
     for target in setup::TARGETS {
         match link(root, target) {
-            Ok(Sizes {
-                text,
-                rodata,
-                data,
-                bss,
-            }) => lines.push(format!(
-                "{target:27} {text:>8} {rodata:>8} {data:>8} {bss:>8}"
-            )),
+            Ok(Sizes { text, rodata, data, bss }) => {
+                lines.push(format!("{target:27} {text:>8} {rodata:>8} {data:>8} {bss:>8}"))
+            }
             Err(error) => failures.push(format!("{target}: {error}")),
         }
     }
-    println!(
-        "{:27} {:>8} {:>8} {:>8} {:>8}",
-        "bytes", ".text", ".rodata", ".data", ".bss"
-    );
+    println!("{:27} {:>8} {:>8} {:>8} {:>8}", "bytes", ".text", ".rodata", ".data", ".bss");
     for line in lines {
         println!("{line}");
     }
-    if failures.is_empty() {
-        Ok(())
-    } else {
-        Err(failures.join("\n"))
-    }
+    if failures.is_empty() { Ok(()) } else { Err(failures.join("\n")) }
 }
 
 fn refuse_allocator(root: &Path) -> Result<(), String> {
@@ -88,9 +76,8 @@ fn inspect(elf: &[u8]) -> Result<Sizes, String> {
     if !sections.iter().any(Section::is_symbol_table) {
         return Err("the program has no symbol table to search".into());
     }
-    if let Some(symbol) = ALLOCATOR_SYMBOLS
-        .into_iter()
-        .find(|symbol| elf.windows(symbol.len()).any(|w| w == symbol.as_bytes()))
+    if let Some(symbol) =
+        ALLOCATOR_SYMBOLS.into_iter().find(|symbol| elf.windows(symbol.len()).any(|w| w == symbol.as_bytes()))
     {
         return Err(format!("the program holds an allocator: `{symbol}`"));
     }
@@ -143,11 +130,7 @@ fn sections(elf: &[u8]) -> Option<Vec<Section>> {
     (0..usize::from(count))
         .map(|index| {
             let header = elf.get(table + index * usize::from(entry_size)..)?;
-            Some(Section {
-                kind: word(header, 0x04)?,
-                flags: word(header, 0x08)?,
-                size: word(header, 0x14)?,
-            })
+            Some(Section { kind: word(header, 0x04)?, flags: word(header, 0x08)?, size: word(header, 0x14)? })
         })
         .collect()
 }
@@ -192,12 +175,7 @@ mod tests {
             (1, 0, 9999), // .comment
             (2, 0, 0),    // .symtab
         ];
-        let expected = Sizes {
-            text: 1000,
-            rodata: 23,
-            data: 40,
-            bss: 500,
-        };
+        let expected = Sizes { text: 1000, rodata: 23, data: 40, bss: 500 };
         assert_eq!(inspect(&elf(&sections, b"_start\0")), Ok(expected));
     }
 

@@ -6,11 +6,7 @@ use std::{path::Path, process::Command};
 use crate::{shell, tree};
 
 /// The chips that the core must link for.
-pub const TARGETS: [&str; 3] = [
-    "thumbv6m-none-eabi",
-    "thumbv7em-none-eabihf",
-    "riscv32i-unknown-none-elf",
-];
+pub const TARGETS: [&str; 3] = ["thumbv6m-none-eabi", "thumbv7em-none-eabihf", "riscv32i-unknown-none-elf"];
 
 /// Installs everything that is missing, and says all that could not be installed.
 pub fn run(root: &Path) -> Result<(), String> {
@@ -55,9 +51,7 @@ fn toolchain(root: &Path) -> Result<(), String> {
 }
 
 fn channel(toolchain_file: &str) -> Option<&str> {
-    let line = toolchain_file
-        .lines()
-        .find(|line| line.trim_start().starts_with("channel"))?;
+    let line = toolchain_file.lines().find(|line| line.trim_start().starts_with("channel"))?;
     line.split('"').nth(1)
 }
 

@@ -27,10 +27,7 @@ pub fn run(command: &mut Command) -> Result<(), String> {
 pub fn run_reading(command: &mut Command, on_line: impl FnMut(&str)) -> Result<(), String> {
     announce(command);
     let status = (|| {
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()?;
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
         if let Some(stdout) = child.stdout.take() {
             pass_on(stdout, io::stdout(), on_line)?;
         }
@@ -71,11 +68,7 @@ fn judge(command: &Command, status: io::Result<ExitStatus>) -> Result<(), String
 }
 
 /// Copies chunks as they come, not lines, so that half a line is seen while a test still runs.
-fn pass_on(
-    mut from: impl Read,
-    mut to: impl Write,
-    mut on_line: impl FnMut(&str),
-) -> io::Result<()> {
+fn pass_on(mut from: impl Read, mut to: impl Write, mut on_line: impl FnMut(&str)) -> io::Result<()> {
     let mut chunk = [0; 4096];
     let mut line = Vec::new();
     loop {

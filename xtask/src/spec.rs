@@ -20,11 +20,7 @@ const TEXTS: [&str; 3] = [SPEC, "ARCHITECTURE.md", "README.md"];
 pub fn run(root: &Path) -> Result<(), String> {
     let report = check(root)?;
     println!("{report}");
-    if report.problems.is_empty() {
-        Ok(())
-    } else {
-        Err(format!("{SPEC} and the tree do not agree"))
-    }
+    if report.problems.is_empty() { Ok(()) } else { Err(format!("{SPEC} and the tree do not agree")) }
 }
 
 fn check(root: &Path) -> Result<Report, String> {
@@ -62,9 +58,7 @@ impl Report {
         for rule in &rules {
             if let Some(earlier) = defined.insert(rule.id, rule.line) {
                 let (id, line) = (rule.id, rule.line);
-                problems.push(format!(
-                    "{id} is defined twice, at {SPEC}:{earlier} and :{line}"
-                ));
+                problems.push(format!("{id} is defined twice, at {SPEC}:{earlier} and :{line}"));
             }
         }
 
@@ -72,9 +66,7 @@ impl Report {
         for ((id, _), places) in &citations.0 {
             if prefixes.contains(prefix(id)) && !defined.contains_key(id.as_str()) {
                 let places = brief(places);
-                problems.push(format!(
-                    "{id} is cited at {places}, but {SPEC} has no such rule"
-                ));
+                problems.push(format!("{id} is cited at {places}, but {SPEC} has no such rule"));
             }
         }
 
@@ -87,18 +79,10 @@ impl Report {
                     problems.push(format!("{} has no {what}", rule.id));
                 }
             }
-            rows.push(Row {
-                id: rule.id.to_owned(),
-                code: brief(code),
-                case: brief(case),
-            });
+            rows.push(Row { id: rule.id.to_owned(), code: brief(code), case: brief(case) });
         }
         let reserved = rules.len() - rows.len();
-        Self {
-            rows,
-            reserved,
-            problems,
-        }
+        Self { rows, reserved, problems }
     }
 }
 
@@ -114,10 +98,7 @@ impl fmt::Display for Report {
             writeln!(f, "problem: {problem}")?;
         }
         let (rules, reserved, problems) = (self.rows.len(), self.reserved, self.problems.len());
-        write!(
-            f,
-            "{rules} rules, {reserved} reserved ids, {problems} problems"
-        )
+        write!(f, "{rules} rules, {reserved} reserved ids, {problems} problems")
     }
 }
 
@@ -140,14 +121,8 @@ fn rules(spec: &str) -> (Vec<Rule<'_>>, Vec<String>) {
             continue;
         };
         match text[id.len()..].strip_prefix("** ") {
-            Some(text) => rules.push(Rule {
-                id,
-                line,
-                reserved: text.starts_with("(reserved)"),
-            }),
-            None => problems.push(format!(
-                "{SPEC}:{line} is not of the form `- **{id}** text`"
-            )),
+            Some(text) => rules.push(Rule { id, line, reserved: text.starts_with("(reserved)") }),
+            None => problems.push(format!("{SPEC}:{line} is not of the form `- **{id}** text`")),
         }
     }
     (rules, problems)
@@ -192,13 +167,15 @@ fn role(path: &str) -> Option<Role> {
     if TEXTS.contains(&path) {
         return Some(Role::Text);
     }
-    let (_, extension) = path.rsplit_once('.')?;
     let mut folders: Vec<&str> = path.split('/').collect();
     let name = folders.pop()?;
+    let (stem, extension) = name.rsplit_once('.')?;
     let is_test = name == "tests.rs" || folders.contains(&"tests");
     match (folders.as_slice(), extension) {
         (_, "rs") if is_test => Some(Role::Case),
-        (["conformance", ..], "rs" | "json" | "py") => Some(Role::Case),
+        // A peer in another language is an implementation; what tests it is a case.
+        (["conformance", "peers", ..], _) => ["selftest", "demo"].contains(&stem).then_some(Role::Case),
+        (["conformance", ..], "rs" | "json") => Some(Role::Case),
         (["proto-core" | "cli", "src", ..], "rs") => Some(Role::Code),
         ([backend, "src", ..], "rs") if backend.starts_with("backend-") => Some(Role::Code),
         _ => None,
@@ -213,10 +190,7 @@ fn unit_tests(source: &str) -> Option<usize> {
             let item = lines.clone().map(|(_, line)| line);
             let mut item = item.skip_while(|line| line.starts_with(['#', ' ', ')']));
             // `mod tests;` stands among the other modules at the head of a file.
-            if item
-                .next()
-                .is_some_and(|item| item.starts_with("mod ") && item.ends_with('{'))
-            {
+            if item.next().is_some_and(|item| item.starts_with("mod ") && item.ends_with('{')) {
                 return Some(start);
             }
         }
@@ -297,10 +271,7 @@ mod tests {
                     - **Bold** text\n- **C01** another list\n";
         let (rules, problems) = rules(spec);
         let expected = [("REL-1", 2, false), ("REL-12", 4, true)];
-        assert_eq!(
-            rules,
-            expected.map(|(id, line, reserved)| Rule { id, line, reserved })
-        );
+        assert_eq!(rules, expected.map(|(id, line, reserved)| Rule { id, line, reserved }));
         assert_eq!(problems, [""; 0]);
     }
 
@@ -310,24 +281,15 @@ mod tests {
         assert_eq!(rules, []);
         assert_eq!(
             problems,
-            [
-                "SPEC.md:1 is not of the form `- **REL-1** text`",
-                "SPEC.md:2 is not of the form `- **REL-2** text`"
-            ]
+            ["SPEC.md:1 is not of the form `- **REL-1** text`", "SPEC.md:2 is not of the form `- **REL-2** text`"]
         );
     }
 
     #[test]
     fn ids_are_whole_words() {
         let found = |text| ids(text).collect::<Vec<_>>();
-        assert_eq!(
-            found("// REL-1, (REL-12)/`ANS-3`: REL-4's"),
-            ["REL-1", "REL-12", "ANS-3", "REL-4"]
-        );
-        assert_eq!(
-            found("XREL-1 REL-1a REL-1_b REL-1-2 non-REL-1 RE-1 REL- rel-1 ÄREL-1"),
-            [""; 0]
-        );
+        assert_eq!(found("// REL-1, (REL-12)/`ANS-3`: REL-4's"), ["REL-1", "REL-12", "ANS-3", "REL-4"]);
+        assert_eq!(found("XREL-1 REL-1a REL-1_b REL-1-2 non-REL-1 RE-1 REL- rel-1 ÄREL-1"), [""; 0]);
         assert_eq!(found("C01 N02 A1/B2 REL1"), [""; 0]);
     }
 
@@ -342,7 +304,8 @@ mod tests {
             ("cli/tests/demo.rs", Some(Role::Case)),
             ("conformance/src/lib.rs", Some(Role::Case)),
             ("conformance/vectors/hello.json", Some(Role::Case)),
-            ("conformance/peers/python/farref.py", Some(Role::Case)),
+            ("conformance/peers/python/farref.py", None),
+            ("conformance/peers/python/selftest.py", Some(Role::Case)),
             ("SPEC.md", Some(Role::Text)),
             ("README.md", Some(Role::Text)),
             ("cli/README.md", None),
@@ -379,11 +342,7 @@ mod tests {
     #[test]
     fn an_unknown_id_of_a_known_prefix_is_a_problem() {
         assert_eq!(
-            problems(
-                "- **REL-1** a, see REL-9\n",
-                "REL-1 UTF-8\nREL-7",
-                "REL-1 CRC-32"
-            ),
+            problems("- **REL-1** a, see REL-9\n", "REL-1 UTF-8\nREL-7", "REL-1 CRC-32"),
             [
                 "REL-7 is cited at proto-core/src/lib.rs:2, but SPEC.md has no such rule",
                 "REL-9 is cited at SPEC.md:1, but SPEC.md has no such rule"
@@ -396,10 +355,7 @@ mod tests {
         let code = "#[cfg(test)]\nmod simulator;\n// REL-1\n\
                     #[cfg(test)]\n#[allow(\n    clippy::panic\n)]\nmod tests {\n    // REL-2\n}\n";
         let spec = "- **REL-1** a\n- **REL-2** b\n";
-        assert_eq!(
-            problems(spec, code, ""),
-            ["REL-1 has no case", "REL-2 has no code"]
-        );
+        assert_eq!(problems(spec, code, ""), ["REL-1 has no case", "REL-2 has no code"]);
     }
 
     #[test]

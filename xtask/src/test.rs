@@ -21,21 +21,13 @@ pub fn run(root: &Path) -> ExitCode {
     let mut steps = Steps::default();
     steps.run("setup", || Tally::of(setup::run(root)));
     steps.run("fmt", || cargo("fmt --all --check"));
-    steps.run("clippy", || {
-        cargo("clippy --workspace --all-targets --all-features -- -D warnings")
-    });
-    steps.run("clippy, bare core", || {
-        cargo("clippy -p farref-core --no-default-features --lib -- -D warnings")
-    });
+    steps.run("clippy", || cargo("clippy --workspace --all-targets --all-features -- -D warnings"));
+    steps.run("clippy, bare core", || cargo("clippy -p farref-core --no-default-features --lib -- -D warnings"));
     steps.run("doc", || {
         let mut doc = command("doc --workspace --no-deps");
         Tally::of(shell::run(doc.env("RUSTDOCFLAGS", "-D warnings")))
     });
-    steps.run("test", || {
-        cargo_test(&mut command(
-            "test --workspace --all-features --no-fail-fast",
-        ))
-    });
+    steps.run("test", || cargo_test(&mut command("test --workspace --all-features --no-fail-fast")));
     steps.run("spec", || Tally::of(spec::run(root)));
     steps.run("no-alloc", || Tally::of(no_alloc::run(root)));
     steps.conclude()
@@ -73,11 +65,7 @@ impl Steps {
             sum += tally;
         }
         println!("{} passed, {} failed", sum.passed, sum.failed);
-        if sum.failed == 0 {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        }
+        if sum.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }
 
@@ -91,16 +79,10 @@ impl Tally {
     /// A step that is one check.
     fn of(outcome: Result<(), String>) -> Self {
         match outcome {
-            Ok(()) => Self {
-                passed: 1,
-                failed: 0,
-            },
+            Ok(()) => Self { passed: 1, failed: 0 },
             Err(error) => {
                 report(&error);
-                Self {
-                    passed: 0,
-                    failed: 1,
-                }
+                Self { passed: 0, failed: 1 }
             }
         }
     }
@@ -214,10 +196,7 @@ test result: ok. 40 passed; 0 failed; 0 ignored; 0 measured; 2 filtered out; fin
 
     #[test]
     fn what_a_test_prints_does_not_count() {
-        let quoted = format!(
-            "note: {}test result: ok. 9 passed; 9 failed\n",
-            line(9, 9, 9)
-        );
+        let quoted = format!("note: {}test result: ok. 9 passed; 9 failed\n", line(9, 9, 9));
         assert_eq!(tally(&quoted, true), sum(0, 0));
     }
 
