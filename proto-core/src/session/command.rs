@@ -1,20 +1,14 @@
 //! What the host commands. A command that cannot be done says so before anything has changed.
 
-use super::entry::{AnswerState, Held, QuestionState, Settled};
-use super::kept::StoredHandles;
-use super::storage::{KeyIndex, Storage, Store, Table};
-use super::transmit::AppendError;
-use super::{Answer, Call, CallError, Callee, Import, Notice, ObjectKey, Question, Ref, ReplyError, ReplyRefused};
+use super::entry::{AnswerState, Named, QuestionState, Settled};
+use super::handles::{PinError, held_by, write_references};
+use super::kept::{StoredHandles, read_kept};
+use super::storage::{Storage, Store, Table};
+use super::transmit::{AppendError, KEPT_FREE};
+use super::{Answer, Call, CallError, Callee, Import, Notice, Question, Ref, ReplyError, ReplyRefused};
 use super::{Session, Stale, kept_key};
-use crate::codec::Writer;
-use crate::message::{self, Descriptor, ErrorCode, FinishMode, Target};
+use crate::message::{self, ErrorCode, FinishMode, Target};
 use crate::value::{Top, Value, ValueError, ValueWriter};
-
-/// Why references could not be pinned.
-enum PinError {
-    BadReference(usize),
-    TableFull,
-}
 
 /// Writes a result, with a look at what the store keeps.
 pub(super) type WriteFromStore<'w, S> =
@@ -58,7 +52,7 @@ impl<S: Storage> Session<S> {
                 Target::Answer(promise.id)
             }
         };
-        let mut named = super::entry::Named::default();
+        let mut named = Named::default();
         let promises = call.references.iter().filter_map(|reference| match reference {
             Ref::Promise(promise) => Some(*promise),
             _ => None,
@@ -88,8 +82,8 @@ impl<S: Storage> Session<S> {
         let left = u64::from(peer.call_bytes).saturating_sub(self.question_bytes);
         let max = u64::from(peer.max_message).min(left) as usize;
         let longest = peer.max_message.min(peer.call_bytes) as usize;
-        let longest = self.out.longest(longest, super::transmit::KEPT_FREE);
-        let appended = self.out.append(max, super::transmit::KEPT_FREE, &mut |mut writer| {
+        let longest = self.out.longest(longest, KEPT_FREE);
+        let appended = self.out.append(max, KEPT_FREE, &mut |mut writer| {
             let count = call.references.len();
             message::Call::write_head(&mut writer, (id, call.pipelined, parent), (target, call.op), count, |writer| {
                 write_references::<S>(writer, exports, keys, call.references)
@@ -251,36 +245,6 @@ impl<S: Storage> Session<S> {
         Ok(())
     }
 
-    /// One more holder of a reference.
-    pub fn retain(&mut self, import: Import) -> Result<(), Stale> {
-        if import == Import::DIRECTORY {
-            return Ok(());
-        }
-        let entry = self.imports.get_mut(import.slot).ok_or(Stale)?;
-        if !entry.live || entry.generation != import.generation {
-            return Err(Stale);
-        }
-        entry.holds = entry.holds.saturating_add(1);
-        Ok(())
-    }
-
-    /// One holder of a reference less. The last one marks it; it is released with the next output (REL-1).
-    pub fn release(&mut self, import: Import) -> Result<(), Stale> {
-        if import == Import::DIRECTORY {
-            return Ok(());
-        }
-        let entry = self.imports.get_mut(import.slot).ok_or(Stale)?;
-        if !entry.live || entry.generation != import.generation || entry.holds == 0 {
-            return Err(Stale);
-        }
-        entry.holds -= 1;
-        if entry.holds == 0 && !entry.listed {
-            entry.listed = true;
-            self.marked.push_back(&mut self.imports, import.slot);
-        }
-        Ok(())
-    }
-
     /// What became true since the last time, one thing at a time.
     pub fn poll_notice(&mut self) -> Option<Notice> {
         while let Some(slot) = self.freed.pop(&mut self.exports) {
@@ -311,47 +275,9 @@ impl<S: Storage> Session<S> {
         self.ended.is_none() && self.peer.is_some_and(|peer| self.free_question_id_exists(peer.limits.answers))
     }
 
-    /// Whether an object of ours has a slot: the peer or a call may hold it.
-    pub fn is_exported(&self, key: ObjectKey) -> bool {
-        find_export::<S>(&self.exports, &self.keys, key).is_some()
-    }
-
     /// Whether [`Self::poll_ready`] has a call to give.
     pub fn has_ready(&self) -> bool {
         self.ready > 0
-    }
-
-    /// Whether a reference is held here.
-    pub fn holds(&self, import: Import) -> bool {
-        let held = |entry: &super::ImportEntry| entry.live && entry.generation == import.generation && entry.holds > 0;
-        import == Import::DIRECTORY || self.imports.get(import.slot).is_some_and(held)
-    }
-
-    fn check_promise(&self, promise: Question) -> Result<(), CallError> {
-        match self.open_question(promise) {
-            // Its entry on the other side may be gone once a cancel is sent (ANS-1).
-            Some(question) if question.pipelined && !question.finished && question.due.is_none() => Ok(()),
-            _ => Err(CallError::NotAPromise),
-        }
-    }
-
-    fn free_question_id_exists(&self, peer_answers: u16) -> bool {
-        let limit = self.questions.limit().min(peer_answers.into());
-        self.free_questions.first().is_some() || self.questions.len() < limit
-    }
-
-    /// A free call id, still in the list. The table may grow, which is no change that anybody sees.
-    fn free_question_id(&mut self, peer_answers: u16) -> Option<u16> {
-        if self.free_questions.first().is_none() && self.free_question_id_exists(peer_answers) {
-            let id = self.questions.grow()?;
-            self.free_questions.push_front(&mut self.questions, id);
-        }
-        u16::try_from(self.free_questions.first()?).ok()
-    }
-
-    fn take_question_id(&mut self, id: u16) {
-        let taken = self.free_questions.pop(&mut self.questions);
-        debug_assert_eq!(taken, Some(id.into()));
     }
 
     fn became(&mut self, call: Answer, refused: ReplyRefused) -> Result<(), ReplyError> {
@@ -367,7 +293,7 @@ impl<S: Storage> Session<S> {
     fn keep(&mut self, id: u16, length: usize) -> Settled {
         let pending = self.out.pending();
         let body = pending.get(pending.len().saturating_sub(length)..).unwrap_or_default();
-        let Some((handles, values)) = super::receive::read_kept(body) else { return Settled::NotKept };
+        let Some((handles, values)) = read_kept(body) else { return Settled::NotKept };
         let Some(first) = values.first() else { return Settled::None };
         // Whatever else the list has: entries need not be named (VAL-6).
         if let Value::Reference(index) = first
@@ -393,131 +319,8 @@ impl<S: Storage> Session<S> {
         Settled::Kept
     }
 
-    /// Pins the objects among the references, giving slots to those without (REF-4, ADM-3). All or none.
-    fn pin(&mut self, references: &[Ref]) -> Result<(), PinError> {
-        for (index, reference) in references.iter().enumerate() {
-            let fine = match *reference {
-                Ref::Import(import) => self.holds(import),
-                Ref::Local(_) => true,
-                Ref::Promise(promise) => self.check_promise(promise).is_ok(),
-            };
-            if !fine {
-                return Err(PinError::BadReference(index));
-            }
-        }
-        for (index, reference) in references.iter().enumerate() {
-            let Ref::Local(key) = *reference else { continue };
-            if self.pin_one(key).is_none() {
-                self.unpin(references.get(..index).unwrap_or_default(), None);
-                return Err(PinError::TableFull);
-            }
-        }
-        Ok(())
-    }
-
-    /// An object that has a slot keeps it: one for each session, however often it is sent (REF-1).
-    fn pin_one(&mut self, key: ObjectKey) -> Option<()> {
-        let slot = match find_export::<S>(&self.exports, &self.keys, key) {
-            Some(slot) => slot,
-            None => self.new_export(key)?,
-        };
-        let export = self.exports.get_mut(slot)?;
-        export.pins += 1;
-        Some(())
-    }
-
-    /// Gives an object a slot: the one that has been free longest (REL-3).
-    fn new_export(&mut self, key: ObjectKey) -> Option<u32> {
-        let limit = self.peer_limits().imports as usize;
-        let slot = match self.free_exports.pop(&mut self.exports) {
-            Some(slot) => slot,
-            None if self.exports.len() < limit => self.exports.grow()?,
-            None => return None,
-        };
-        let export = self.exports.get_mut(slot)?;
-        (export.used, export.key, export.born) = (true, key, export.generation);
-        self.keys.insert(key, slot);
-        Some(slot)
-    }
-
-    /// Undoes pins: with the message's ordinal they become sends, without nothing happened (REF-4).
-    fn unpin(&mut self, references: &[Ref], ordinal: Option<u64>) {
-        // From the last to the first: slots that were taken off the free list go back in the order in which they stood.
-        for reference in references.iter().rev() {
-            let Ref::Local(key) = *reference else { continue };
-            let Some(slot) = find_export::<S>(&self.exports, &self.keys, key) else { continue };
-            let Some(export) = self.exports.get_mut(slot) else { continue };
-            export.pins -= 1;
-            match ordinal {
-                Some(ordinal) => {
-                    export.last_sent = ordinal;
-                    if !export.wire {
-                        export.wire = true;
-                        self.wire_exports += 1;
-                    }
-                }
-                // An object that had no slot before has none now; the host is not told of what never was.
-                None if !export.wire && export.holds == 0 && export.pins == 0 && !export.listed => {
-                    self.forget_export(slot, true);
-                }
-                None => {}
-            }
-        }
-    }
-
-    fn forget_export(&mut self, slot: u32, never_used: bool) {
-        let Some(export) = self.exports.get_mut(slot) else { return };
-        (export.used, export.born) = (false, 0);
-        let key = core::mem::take(&mut export.key);
-        self.keys.remove(key);
-        if never_used {
-            self.free_exports.push_front(&mut self.exports, slot);
-        } else {
-            self.free_exports.push_back(&mut self.exports, slot);
-        }
-    }
-}
-
-/// The slot of an object.
-fn find_export<S: Storage>(exports: &S::Exports, keys: &S::Keys, key: ObjectKey) -> Option<u32> {
-    if key == ObjectKey::DIRECTORY {
-        return Some(0);
-    }
-    if S::Keys::INDEXED {
-        return keys.find(key);
-    }
-    let has_key = |slot: &u32| exports.get(*slot).is_some_and(|export| export.used && export.key == key);
-    (0..exports.len() as u32).find(has_key)
-}
-
-fn write_references<S: Storage>(writer: &mut Writer<'_>, exports: &S::Exports, keys: &S::Keys, references: &[Ref]) {
-    for reference in references {
-        let descriptor = match *reference {
-            Ref::Local(key) => {
-                let slot = find_export::<S>(exports, keys, key).unwrap_or_default();
-                let generation = exports.get(slot).map_or(0, |export| export.generation);
-                Descriptor::Sender { slot, generation }
-            }
-            Ref::Import(Import { slot, generation }) => Descriptor::Receiver { slot, generation },
-            Ref::Promise(promise) => Descriptor::Answer(promise.id),
-        };
-        descriptor.write(writer);
-    }
-}
-
-/// What a handle of our own Return holds here.
-fn held_by(handle: Descriptor) -> Held {
-    match handle {
-        Descriptor::Sender { slot, .. } => Held::Export(slot),
-        Descriptor::Receiver { slot, generation } => Held::Import { slot, generation },
-        Descriptor::Answer(_) => Held::Nothing,
-    }
-}
-
-/// The state that a host may have to know of a call: whether it still waits for a reply.
-impl<S: Storage> Session<S> {
     /// Whether a call of the peer still waits for our reply.
     pub fn is_open(&self, call: Answer) -> bool {
-        self.running_answer(call).is_some_and(|entry| entry.state == AnswerState::Running)
+        self.running_answer(call).is_some()
     }
 }

@@ -4,7 +4,7 @@ use super::storage::{Storage, Store, Table};
 use super::{Answer, Import, Kept, NO_RESULT, ObjectKey, Ref, Reference, ReplyError, Session, kept_key};
 use crate::codec::Reader;
 use crate::message::{Descriptor, ErrorCode, Handles, Message, Op};
-use crate::value::{Outcome, Value, ValueError, ValueWriter, Values, operate};
+use crate::value::{Outcome, Top, Value, ValueError, ValueWriter, Values, operate};
 
 /// References that a kept value may have to be worked on here.
 const REFERENCES: usize = 32;
@@ -14,7 +14,7 @@ impl<S: Storage> Session<S> {
     ///
     /// No value is none.
     pub fn kept(&self, kept: Kept) -> Option<(Handles<'_>, Values<'_>)> {
-        super::receive::read_kept(self.kept_body(kept))
+        read_kept(self.kept_body(kept))
     }
 
     /// A kept value as bytes, to be copied out and read with [`read_kept`](super::read_kept).
@@ -96,6 +96,16 @@ impl<S: Storage> Session<S> {
     }
 }
 
+/// Reads a kept value, a copy of [`Session::kept_body`]: the handles of its references, and the value, if it is not none.
+pub fn read_kept(body: &[u8]) -> Option<(Handles<'_>, Values<'_>)> {
+    match Message::read(body) {
+        Ok(Message::Return(kept)) => {
+            Some((kept.handles, Values::check(kept.values, Top::Result, kept.handles.len()).ok()?))
+        }
+        _ => None,
+    }
+}
+
 /// The handles of a message in the store, one at a time: what is done about one changes the tables beside the store.
 pub(super) struct StoredHandles {
     key: u32,
@@ -126,7 +136,7 @@ impl StoredHandles {
 
 fn kept_value<S: Storage>(store: &S::Store, kept: Kept) -> Value<'_> {
     let body = store.get(kept_key(kept.0)).unwrap_or(NO_RESULT);
-    super::receive::read_kept(body).and_then(|(_, values)| values.first()).unwrap_or(Value::None)
+    read_kept(body).and_then(|(_, values)| values.first()).unwrap_or(Value::None)
 }
 
 fn mentions_reference(value: Value<'_>) -> bool {

@@ -11,10 +11,13 @@
 //!   Nothing is lost by polling late: what they tell is state in the tables, not a queue;
 //! - **queries**: the rest.
 
+mod answers;
 mod command;
 mod entry;
 mod error;
+mod handles;
 mod kept;
+mod questions;
 mod receive;
 mod storage;
 mod transmit;
@@ -24,7 +27,7 @@ use uuid::Uuid;
 pub use entry::ObjectKey;
 pub use entry::{Answer as AnswerEntry, Export as ExportEntry, Import as ImportEntry, Question as QuestionEntry};
 pub use error::{CallError, Ended, ReplyError, Rule, Stale};
-pub use receive::read_kept;
+pub use kept::read_kept;
 pub use storage::{Buffer, Fixed, FixedBuffer, FixedStore, KeyIndex, Micro, NoIndex, Storage, Store, Table};
 #[cfg(feature = "alloc")]
 pub use storage::{Growing, GrowingBuffer, GrowingStore, Host};

@@ -1,0 +1,362 @@
+//! The peer's calls: admitted, waiting for answers, running, refused, settled, over (SPEC section 6, 7).
+
+use super::entry::{Answer as Entry, AnswerState, Held, NO_ID, Named, QuestionState, Settled};
+use super::kept::StoredHandles;
+use super::receive::fault;
+use super::storage::{Storage, Store, Table};
+use super::{Answer, Ended, Event, Import, Kept, Question, Receiver, Reference, Request, Rule, Session};
+use super::{kept_key, parked_key};
+use crate::message::{self, Call, Descriptor, ErrorCode, FinishMode, Message, Target};
+use crate::value::{Top, Values};
+
+impl<S: Storage> Session<S> {
+    /// A call that waited for an answer and may run now, the oldest first (ANS-3). It is copied into `scratch`, which must
+    /// be as long as the longest message that this side accepts; a call that does not fit is refused as overloaded.
+    pub fn poll_ready<'f>(&mut self, scratch: &'f mut [u8]) -> Option<Request<'f>> {
+        while self.ready > 0 {
+            let of_ready = |id: u32| self.answers.get(id).filter(|answer| answer.state == AnswerState::Ready);
+            let all = 0..self.answers.len() as u32;
+            let (_, id) = all.filter_map(|id| of_ready(id).map(|answer| (answer.ordinal, id as u16))).min()?;
+            let fits = self.store.get(parked_key(id)).and_then(|body| {
+                scratch.get_mut(..body.len())?.copy_from_slice(body);
+                Some(body.len())
+            });
+            let Some(length) = fits else {
+                self.refuse_unstarted(id, ErrorCode::Overloaded, 0);
+                continue;
+            };
+            self.unpark(id);
+            let body: &'f [u8] = scratch.get(..length)?;
+            let Ok(Message::Call(call)) = Message::read(body) else { return None };
+            let args = Values::check(call.values, Top::Arguments, call.handles.len()).ok()?;
+            return self.start(id, call, args);
+        }
+        None
+    }
+
+    pub(super) fn on_call<'f>(&mut self, call: Call<'f>, body: &[u8]) -> Result<Option<Event<'f>>, Ended> {
+        self.enter_handles(call.handles)?;
+        let level = self.admit(&call, body.len())?;
+        let named = named_answers(&call).ok_or(fault(Rule::TooManyNamed))?;
+        let (serial, ordinal) = (self.next_serial(), self.received);
+        let parent = call.parent.and_then(|id| Some((id, self.questions.get(id.into())?.serial)));
+        let Some(entry) = self.answers.get_mut(call.id.into()) else {
+            return Err(fault(Rule::LimitExceeded));
+        };
+        *entry = Entry { serial, ordinal, parent, level, pipelined: call.pipelined, ..Entry::default() };
+        entry.bytes = body.len() as u32;
+        self.answer_bytes += body.len() as u64;
+        self.used_answers += 1;
+
+        match self.judge(&call, named) {
+            Ok((target, args)) => {
+                self.hold(target);
+                named.iter().for_each(|id| self.name_answer(id));
+                let settled = self.named_state(named) == Ok(true);
+                if let Some(entry) = self.answers.get_mut(call.id.into()) {
+                    (entry.target, entry.named) = (target, named);
+                }
+                // Calls that are ready already run first (ANS-3).
+                if settled && (self.ready == 0 || named.iter().next().is_none()) {
+                    return Ok(self.start(call.id, call, args).map(Event::Request));
+                }
+                self.park(&call, body);
+                if settled {
+                    self.recheck_waiting();
+                }
+            }
+            Err((code, detail)) => {
+                self.release_handles(call.handles);
+                self.refuse_entry(call.id, code, detail);
+            }
+        }
+        Ok(None)
+    }
+
+    pub(super) fn on_finish(&mut self, entries: message::Finishes<'_>) -> Result<(), Ended> {
+        for (id, mode) in entries {
+            if id >= self.limits.answers {
+                return Err(fault(Rule::LimitExceeded));
+            }
+            let Some(entry) = self.answers.get_mut(id.into()) else { continue };
+            let state = entry.state;
+            if state == AnswerState::Free {
+                continue; // it crossed the Return (FIN-3)
+            }
+            entry.finished = true;
+            match (state, mode) {
+                (AnswerState::Settled(_), _) => self.close_answer(id),
+                (AnswerState::Waiting | AnswerState::Ready, FinishMode::Interrupt) => {
+                    self.refuse_unstarted(id, ErrorCode::Cancelled, 0);
+                }
+                (AnswerState::Running, FinishMode::Interrupt) => {
+                    self.cancels += u32::from(entry.cancel.is_none());
+                    entry.cancel = Some(mode);
+                }
+                // The result is not wanted; the entry stays for those who wait for it (FIN-4).
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the call keeps to the limits that we announced; its level.
+    pub(super) fn admit(&mut self, call: &Call<'_>, length: usize) -> Result<u16, Ended> {
+        if call.id >= self.limits.answers {
+            return Err(fault(Rule::LimitExceeded));
+        }
+        while self.answers.len() <= usize::from(call.id) {
+            // Only the heap can fail here; then it is we who are out of resources.
+            self.answers.grow().ok_or(Ended::Closed(message::CloseCode::OutOfResources))?;
+        }
+        if self.answers.get(call.id.into()).is_none_or(|entry| entry.state != AnswerState::Free) {
+            return Err(fault(Rule::CallIdInUse));
+        }
+        if self.answer_bytes + length as u64 > self.limits.call_bytes.into() {
+            return Err(fault(Rule::LimitExceeded));
+        }
+        let Some(parent) = call.parent else { return Ok(0) };
+        let level = match self.questions.get(parent.into()) {
+            Some(question) if question.state == QuestionState::Open => question.level.saturating_add(1),
+            _ => return Err(fault(Rule::ParentNotOpen)),
+        };
+        if level >= self.limits.levels {
+            return Err(fault(Rule::LimitExceeded));
+        }
+        Ok(level)
+    }
+
+    /// Whether the call can run or wait: what it runs on and its arguments, or why not. Looks and changes nothing; malformed
+    /// values are the call's failure alone (CAL-7).
+    pub(super) fn judge<'f>(&self, call: &Call<'f>, named: Named) -> Result<(Held, Values<'f>), (ErrorCode, u64)> {
+        let args =
+            Values::check(call.values, Top::Arguments, call.handles.len()).map_err(|_| (ErrorCode::Malformed, 0))?;
+        let target = match call.target {
+            Target::Export { slot, generation } => match self.wire_export(slot, generation) {
+                Some(_) => Held::Export(slot),
+                None => return Err((ErrorCode::NoSuchObject, 0)),
+            },
+            Target::Answer(id) => Held::Answer(id),
+        };
+        let is_stale = |handle| match handle {
+            Descriptor::Receiver { slot, generation } => self.wire_export(slot, generation).is_none(),
+            _ => false,
+        };
+        if { call.handles }.any(is_stale) {
+            return Err((ErrorCode::NoSuchObject, 0));
+        }
+        // No call has this id, and a list of named answers cannot hold it.
+        let never = Descriptor::Answer(NO_ID);
+        if call.target == Target::Answer(NO_ID) || { call.handles }.any(|handle| handle == never) {
+            return Err((ErrorCode::NoSuchAnswer, 0));
+        }
+        self.named_state(named)?;
+        Ok((target, args))
+    }
+
+    /// Whether all answers that a call names have settled; an error if one is not there or has failed (ANS-3, ANS-7).
+    pub(super) fn named_state(&self, named: Named) -> Result<bool, (ErrorCode, u64)> {
+        let mut settled = true;
+        for id in named.iter() {
+            let entry = self.answers.get(id.into()).filter(|entry| entry.pipelined);
+            match entry.map(|entry| entry.state) {
+                None | Some(AnswerState::Free) => return Err((ErrorCode::NoSuchAnswer, 0)),
+                Some(AnswerState::Refused(code, _) | AnswerState::Settled(Settled::Failed(code))) => {
+                    return Err((ErrorCode::Broken, code.number()));
+                }
+                Some(AnswerState::Settled(Settled::NotKept)) => return Err((ErrorCode::NotKept, 0)),
+                Some(AnswerState::Settled(_)) => {}
+                Some(AnswerState::Waiting | AnswerState::Ready | AnswerState::Running) => settled = false,
+            }
+        }
+        Ok(settled)
+    }
+
+    /// The call runs: what the host is told.
+    pub(super) fn start<'f>(&mut self, id: u16, call: Call<'f>, args: Values<'f>) -> Option<Request<'f>> {
+        let entry = self.answers.get_mut(id.into())?;
+        entry.state = AnswerState::Running;
+        let (target, serial, parent) = (entry.target, entry.serial, entry.parent);
+        let receiver = match target {
+            Held::Export(slot) => Receiver::Object(self.exports.get(slot)?.key),
+            Held::Import { slot, generation } => Receiver::Import(Import { slot, generation }),
+            Held::Answer(named) => match self.resolve(Descriptor::Answer(named))? {
+                Reference::Local(key) => Receiver::Object(key),
+                Reference::Import(import) => Receiver::Import(import),
+                Reference::Value(kept) => Receiver::Value(kept),
+                Reference::None => Receiver::Value(Kept(named)),
+            },
+            Held::Nothing => return None,
+        };
+        let parent = parent.map(|(id, serial)| Question { id, serial });
+        Some(Request {
+            call: Answer { id, serial },
+            parent: parent.filter(|&parent| self.open_question(parent).is_some()),
+            receiver,
+            op: call.op,
+            handles: call.handles,
+            args,
+        })
+    }
+
+    /// The call waits, its bytes in the store. Our objects among its arguments are held meanwhile.
+    pub(super) fn park(&mut self, call: &Call<'_>, body: &[u8]) {
+        if !self.store.put(parked_key(call.id), body) {
+            self.release_handles(call.handles);
+            self.refuse_entry(call.id, ErrorCode::Overloaded, 0);
+            return;
+        }
+        if let Some(entry) = self.answers.get_mut(call.id.into()) {
+            entry.state = AnswerState::Waiting;
+        }
+        self.waiting += 1;
+        self.parked += body.len() + S::Store::OVERHEAD;
+        { call.handles }.for_each(|handle| self.hold_home(handle));
+    }
+
+    /// The call waits no more: its bytes leave the store, and so do the holds of our objects among its arguments.
+    pub(super) fn unpark(&mut self, id: u16) {
+        match self.answers.get(id.into()).map(|entry| entry.state) {
+            Some(AnswerState::Waiting) => self.waiting -= 1,
+            Some(AnswerState::Ready) => self.ready -= 1,
+            _ => return,
+        }
+        self.parked -= self.store.get(parked_key(id)).map_or(0, |body| body.len() + S::Store::OVERHEAD);
+        let mut handles = StoredHandles::new(&self.store, parked_key(id));
+        while let Some(handle) = handles.next(&self.store) {
+            if let Descriptor::Receiver { slot, .. } = handle {
+                self.unhold_export(slot);
+            }
+        }
+        self.store.remove(parked_key(id));
+    }
+
+    /// A call that waits or is ready will not run: its handles are let go.
+    pub(super) fn refuse_unstarted(&mut self, id: u16, code: ErrorCode, detail: u64) {
+        self.break_unstarted(id, code, detail);
+        self.recheck_waiting();
+    }
+
+    pub(super) fn break_unstarted(&mut self, id: u16, code: ErrorCode, detail: u64) {
+        let mut handles = StoredHandles::new(&self.store, parked_key(id));
+        while let Some(handle) = handles.next(&self.store) {
+            self.release_handle(handle);
+        }
+        self.unpark(id);
+        self.list_refused(id, code, detail);
+    }
+
+    /// The session itself will answer (ADM-6).
+    pub(super) fn refuse_entry(&mut self, id: u16, code: ErrorCode, detail: u64) {
+        self.list_refused(id, code, detail);
+        self.recheck_waiting();
+    }
+
+    pub(super) fn list_refused(&mut self, id: u16, code: ErrorCode, detail: u64) {
+        let Some(entry) = self.answers.get_mut(id.into()) else { return };
+        entry.state = AnswerState::Refused(code, detail);
+        if !entry.listed {
+            entry.listed = true;
+            self.refused.push_back(&mut self.answers, id.into());
+        }
+    }
+
+    /// Looks again at all calls that wait: some may run now, some are broken (ANS-3). A chain of calls that break each
+    /// other is gone through here, pass by pass, and not by recursion: the peer chooses its length.
+    pub(super) fn recheck_waiting(&mut self) {
+        let mut again = true;
+        while core::mem::take(&mut again) && self.waiting > 0 {
+            for id in 0..self.answers.len() as u32 {
+                let Some(entry) = self.answers.get_mut(id).filter(|entry| entry.state == AnswerState::Waiting) else {
+                    continue;
+                };
+                let named = entry.named;
+                match self.named_state(named) {
+                    Ok(false) => {}
+                    Ok(true) => {
+                        if let Some(entry) = self.answers.get_mut(id) {
+                            entry.state = AnswerState::Ready;
+                        }
+                        self.waiting -= 1;
+                        self.ready += 1;
+                    }
+                    Err((code, detail)) => {
+                        self.break_unstarted(id as u16, code, detail);
+                        again = true;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The Return was written: the answer has settled, and what the call held is let go.
+    pub(super) fn settle(&mut self, id: u16, settled: Settled) {
+        let Some(entry) = self.answers.get_mut(id.into()) else { return };
+        let (target, named) = (core::mem::take(&mut entry.target), core::mem::take(&mut entry.named));
+        let waiters = entry.waiters;
+        entry.state = AnswerState::Settled(settled);
+        self.cancels -= u32::from(entry.cancel.take().is_some());
+        self.answer_bytes -= u64::from(core::mem::take(&mut entry.bytes));
+        self.unhold(target);
+        for named in named.iter() {
+            if let Some(entry) = self.answers.get_mut(named.into()) {
+                entry.waiters = entry.waiters.saturating_sub(1);
+            }
+            self.close_answer(named);
+        }
+        if waiters > 0 {
+            self.recheck_waiting();
+        }
+        self.close_answer(id);
+    }
+
+    /// Frees an answer that has settled and that nobody can name any more (ANS-1).
+    pub(super) fn close_answer(&mut self, id: u16) {
+        let Some(entry) = self.answers.get_mut(id.into()) else { return };
+        let AnswerState::Settled(settled) = entry.state else { return };
+        if entry.waiters > 0 || entry.pipelined && !entry.finished {
+            return;
+        }
+        *entry = Entry::default();
+        self.used_answers -= 1;
+        match settled {
+            Settled::Reference(held) => self.unhold(held),
+            Settled::Kept => self.drop_kept(id),
+            Settled::None | Settled::NotKept | Settled::Failed(_) => {}
+        }
+    }
+
+    pub(super) fn drop_kept(&mut self, id: u16) {
+        let mut handles = StoredHandles::new(&self.store, kept_key(id));
+        while let Some(handle) = handles.next(&self.store) {
+            match handle {
+                Descriptor::Sender { slot, .. } => self.unhold_export(slot),
+                Descriptor::Receiver { slot, generation } => {
+                    let _ = self.release(Import { slot, generation });
+                }
+                Descriptor::Answer(_) => {}
+            }
+        }
+        self.store.remove(kept_key(id));
+    }
+
+    pub(super) fn name_answer(&mut self, id: u16) {
+        if let Some(entry) = self.answers.get_mut(id.into()) {
+            entry.waiters += 1;
+        }
+    }
+}
+
+/// The answers that a call names, as target or among its handles; None if there are too many (ANS-2).
+fn named_answers(call: &Call<'_>) -> Option<Named> {
+    let mut named = Named::default();
+    let of_handles = call.handles.filter_map(|handle| match handle {
+        Descriptor::Answer(id) => Some(id),
+        _ => None,
+    });
+    let of_target = match call.target {
+        Target::Answer(id) => Some(id),
+        Target::Export { .. } => None,
+    };
+    of_target.into_iter().chain(of_handles).all(|id| named.add(id)).then_some(named)
+}

@@ -1,0 +1,118 @@
+//! Our calls: their ids, and what their Return does.
+
+use super::entry::QuestionState;
+use super::receive::fault;
+use super::storage::{Storage, Table};
+use super::{CallError, Ended, Event, Outcome, Question, Return, Rule, Session};
+use crate::message::{self, Descriptor, ErrorCode, FinishMode, Handles};
+use crate::value::{Top, Value, Values};
+
+impl<S: Storage> Session<S> {
+    pub(super) fn on_return<'f>(&mut self, returned: message::Return<'f>) -> Result<Option<Event<'f>>, Ended> {
+        self.enter_handles(returned.handles)?;
+        let id = returned.id;
+        let question = match self.questions.get_mut(id.into()) {
+            Some(question) if question.state == QuestionState::Open => question,
+            _ => return Err(fault(Rule::ReturnWithoutCall)),
+        };
+        let (abandoned, serial) = (question.abandoned, question.serial);
+        self.question_returned(id);
+        let (outcome, values) = self.read_outcome(&returned);
+        if abandoned || outcome.is_err() && returned.error.is_none() {
+            self.release_handles(returned.handles);
+        }
+        if abandoned {
+            return Ok(None);
+        }
+        let handles = if values.is_empty() && outcome.is_err() && returned.error.is_none() {
+            Handles::default()
+        } else {
+            returned.handles
+        };
+        Ok(Some(Event::Return(Return { question: Question { id, serial }, outcome, handles, values })))
+    }
+
+    /// A Return's outcome and values; `Malformed` if they are (CAL-5, ERR-2), `NoSuchObject` if a reference that comes home is
+    /// stale (REF-5).
+    pub(super) fn read_outcome<'f>(&self, returned: &message::Return<'f>) -> (Outcome, Values<'f>) {
+        let top = if returned.error.is_some() { Top::Error } else { Top::Result };
+        let is_stale = |handle| match handle {
+            Descriptor::Receiver { slot, generation } => self.wire_export(slot, generation).is_none(),
+            _ => false,
+        };
+        let malformed = (Err(ErrorCode::Malformed), Values::default());
+        let Ok(values) = Values::check(returned.values, top, returned.handles.len()) else { return malformed };
+        if { returned.handles }.any(is_stale) {
+            return (Err(ErrorCode::NoSuchObject), Values::default());
+        }
+        match returned.error {
+            None => (Ok(()), values),
+            Some(ErrorCode::Raised) if values.len() != 1 || !matches!(values.first(), Some(Value::Exception(_))) => {
+                malformed
+            }
+            Some(code) => (Err(code), values),
+        }
+    }
+
+    /// The promise is its result now; if the call was pipelined, Finish is due with the next output (ANS-5).
+    pub(super) fn question_returned(&mut self, id: u16) {
+        let Some(question) = self.questions.get_mut(id.into()) else { return };
+        question.state = QuestionState::Returned;
+        self.question_bytes -= u64::from(question.bytes);
+        let named = core::mem::take(&mut question.named);
+        // A cancel that has not gone out yet is not needed any more (FIN-1).
+        question.due = (question.pipelined && !question.finished).then_some(FinishMode::Done);
+        if question.due.is_some() && !question.listed {
+            question.listed = true;
+            self.finishing.push_back(&mut self.questions, id.into());
+        }
+        for named in named.iter() {
+            if let Some(question) = self.questions.get_mut(named.into()) {
+                question.dependents = question.dependents.saturating_sub(1);
+            }
+            self.free_question(named);
+        }
+        self.free_question(id);
+    }
+
+    /// Frees a question's id when nothing on either side can refer to it any more (CAL-3).
+    pub(super) fn free_question(&mut self, id: u16) {
+        let Some(question) = self.questions.get_mut(id.into()) else { return };
+        let over = question.state == QuestionState::Returned
+            && question.dependents == 0
+            && !question.listed
+            && (!question.pipelined || question.finished);
+        if over {
+            *question = Default::default();
+            self.open_questions -= 1;
+            self.free_questions.push_front(&mut self.questions, id.into());
+        }
+    }
+
+    pub(super) fn check_promise(&self, promise: Question) -> Result<(), CallError> {
+        match self.open_question(promise) {
+            // Its entry on the other side may be gone once a cancel is sent (ANS-1).
+            Some(question) if question.pipelined && !question.finished && question.due.is_none() => Ok(()),
+            _ => Err(CallError::NotAPromise),
+        }
+    }
+
+    pub(super) fn free_question_id_exists(&self, peer_answers: u16) -> bool {
+        let limit = self.questions.limit().min(peer_answers.into());
+        self.free_questions.first().is_some() || self.questions.len() < limit
+    }
+
+    /// A free call id, still in the list. The table may grow, which is no change that anybody sees.
+    pub(super) fn free_question_id(&mut self, peer_answers: u16) -> Option<u16> {
+        if self.free_questions.first().is_none() && self.free_question_id_exists(peer_answers) {
+            let id = self.questions.grow()?;
+            self.free_questions.push_front(&mut self.questions, id);
+        }
+        u16::try_from(self.free_questions.first()?).ok()
+    }
+
+    pub(super) fn take_question_id(&mut self, id: u16) {
+        let taken = self.free_questions.pop(&mut self.questions);
+        debug_assert_eq!(taken, Some(id.into()));
+    }
+}
