@@ -1,6 +1,6 @@
 //! What the host commands. A command that cannot be done says so before anything has changed.
 
-use super::entry::{AnswerState, Named, QuestionState, Settled};
+use super::entry::{Named, QuestionState, Settled};
 use super::handles::{PinError, held_by, write_references};
 use super::kept::{StoredHandles, read_kept};
 use super::storage::{Storage, Store, Table};
