@@ -130,8 +130,13 @@ impl Job {
             },
             Receiver::Import(import) => Subject::Proxy(core.proxy(shared, import, false)),
             Receiver::Value(kept) => {
-                // Worked out on the bytes that are kept. Only if there is no room for the result now, they are copied.
-                match core.session.reply_operated(request.call, kept, request.op, request.args) {
+                // Worked out on the bytes that are kept. They are copied if there is no room for the result now, and if an
+                // operand is a handle: it may name an answer that settled to a value, too.
+                let done = match request.handles.is_empty() {
+                    true => core.session.reply_operated(request.call, kept, request.op, request.args),
+                    false => Err(ReplyError::NoRoom),
+                };
+                match done {
                     Err(ReplyError::NoRoom) => Subject::Value(core.read_kept(shared, kept)),
                     _ => return None,
                 }
@@ -275,7 +280,7 @@ pub(crate) enum Garbage {
 
 /// What a thread of a pool does.
 pub(crate) enum Work {
-    Serve(Job),
+    Serve(Box<Job>),
     Drop(Vec<Garbage>),
 }
 
@@ -322,7 +327,7 @@ impl Workers {
     /// no thread for it.
     pub fn serve(&mut self, job: Job, parent: Option<u16>) -> Result<(), Work> {
         let lane = job.lane(parent);
-        self.push(Work::Serve(job), lane)
+        self.push(Work::Serve(Box::new(job)), lane)
     }
 
     /// Drops what is left over, on a thread that nobody waits for.

@@ -17,7 +17,7 @@ impl<S: Storage> Session<S> {
         read_kept(self.kept_body(kept))
     }
 
-    /// A kept value as bytes, to be copied out and read with [`read_kept`](super::read_kept).
+    /// A kept value as bytes, to be copied out and read with [`read_kept`].
     pub fn kept_body(&self, kept: Kept) -> &[u8] {
         self.store.get(kept_key(kept.0)).unwrap_or(NO_RESULT)
     }
