@@ -24,7 +24,7 @@ pub fn take_stdio() -> io::Result<(std::fs::File, std::fs::File)> {
     Ok((input, output))
 }
 
-/// A [`Read`] made of a function that receives bytes: half of a channel of one's own.
+/// A [`Read`] made of a function that receives bytes: half of a channel of one's own (feature A9).
 ///
 /// ```
 /// use std::sync::mpsc;

@@ -218,7 +218,7 @@ fn calls_fail_when_nothing_can_be_written() {
     drop(lost);
 }
 
-/// A channel of the user's that panics ends the session; nobody hangs.
+/// A9: a channel of the user's that panics ends the session; nobody hangs.
 #[test]
 fn a_channel_that_panics_ends_the_session() {
     let (left, right) = UnixStream::pair().expect("a socket pair");

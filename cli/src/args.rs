@@ -75,12 +75,16 @@ pub struct LsArgs {
 const CALL_HELP: &str = r#"Expressions:
   open("notes.txt").read()      call a root, then a method of what it gives: one round trip
   open("a", mode="rb")          arguments by position and by name
-  stat("a")["size"]             attributes (x.name), items (x[key]), calls (x(...)), in any order
-  f(g(1), [1, 2], {"k": none})  chains as arguments are not waited for; lists and maps are lent by reference
+  stat("a")["size"]             attributes (x.name), items (x[key]), calls (x(...))
+  f(g(1), [1, 2], {"k": none})  chains as arguments are not waited for; lists and maps are lent
   Literals: numbers of any size, "text", b"bytes", true, false, none, (tuples,), [lists], {maps}
 
 JSON:
-  Tuples, lists and sets are arrays; maps with text keys are objects; integers are exact at any size.
-  {"$bytes": "base64"}, {"$float": "inf" | "-inf" | "nan"}, {"$ref": "text form"},
-  {"$exception": "name", "args": [...]}, {"$map": [[key, value], ...]} for maps with other keys (or a key
-  that starts with $), {"$int": "0x..."} for integers of more than 150,000 digits, {"$not_implemented": true}"#;
+  Tuples, lists and sets are arrays, maps with text keys are objects, integers are exact. Else:
+  {"$bytes": "base64"}                        bytes
+  {"$float": "inf" | "-inf" | "nan"}          floats that JSON has no number for
+  {"$int": "0x..."}                           integers of more than 150,000 digits
+  {"$map": [[key, value], ...]}               maps with other keys, or a key that starts with $
+  {"$exception": "name", "args": [...]}       exceptions
+  {"$ref": "text form"}                       other objects
+  {"$not_implemented": true}                  not-implemented"#;

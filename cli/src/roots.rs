@@ -138,6 +138,11 @@ fn routine(
 }
 
 impl Object for Routine {
+    /// What the roots do for one caller is no business of another's; a visitor may even wait for another walk.
+    fn is_concurrent(&self) -> bool {
+        true
+    }
+
     fn perform(&self, action: Action<'_>, args: Args) -> Result<Value, Error> {
         match action {
             Action::Call => (self.run)(&self.share, args),

@@ -142,7 +142,7 @@ fn a_result_that_is_too_large_tells_its_size() {
     close(sim, x);
 }
 
-/// ADM-1, ADM-2, ADM-6: both sides are at their limits with calls, each of which calls back. Nested calls find no id and
+/// C1, ADM-1, ADM-2, ADM-6: both sides are at their limits with calls, each of which calls back. Nested calls find no id and
 /// fail at once; everything ends.
 #[test]
 fn both_sides_full_of_calls_that_call_back_come_to_an_end() {

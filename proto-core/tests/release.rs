@@ -155,7 +155,7 @@ fn generations_wrap() {
     sim.assert_baseline();
 }
 
-/// REL-2, REL-4: a Release that repeats an old one does nothing, also when the slot was used again meanwhile.
+/// C3, REL-2, REL-4: a Release that repeats an old one does nothing, also when the slot was used again meanwhile.
 #[test]
 fn a_repeated_release_does_nothing() {
     let mut side = Side::<Host>::scripted(config(LIMITS), LIMITS);

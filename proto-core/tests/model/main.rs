@@ -177,7 +177,8 @@ fn model_full_tables() {
     );
 }
 
-/// References come home, as results and as arguments; promises are arguments (REF-5, ANS-2, ANS-3, ANS-6).
+/// References come home, as results and as arguments; promises are arguments; what a call that fails has among its
+/// arguments is released (REF-3, REF-5, ANS-2, ANS-3, ANS-4).
 #[test]
 fn model_home() {
     explore(
@@ -186,12 +187,12 @@ fn model_home() {
             objects: [1, 1],
             ids: 2,
             left: [Left { calls: 2, sends: 1, cancels: 0 }, Left { calls: 1, sends: 0, cancels: 0 }],
-            replies: [&[Reply::Object(0)], &[Reply::Home, Reply::Value]],
+            replies: [&[Reply::Object(0)], &[Reply::Home, Reply::Value, Reply::Error]],
             pipelined: [&[true], &[false]],
             plain: [true, true],
             arguments: true,
             eager: false,
-            reaches: &[Case::WaitsForHome, Case::WaitsForValue],
+            reaches: &[Case::WaitsForHome, Case::WaitsForValue, Case::WaitsForError],
         },
     );
 }
