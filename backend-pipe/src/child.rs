@@ -37,9 +37,10 @@ impl ChildProcess {
         match Connection::open(read, write, directory, options) {
             Ok(connection) => Ok(Self { connection, child: Mutex::new(child) }),
             Err(error @ (Error::NoPeer | Error::Ended(_))) => {
+                // One that was killed may well have been so for writing what nobody reads any more.
                 let text = match end(&mut child) {
-                    Some(status) => format!("{name} ended before it answered ({status})"),
-                    None => format!("{name}: {error}"),
+                    Some(status) if status.code().is_some() => format!("{name} ended before it answered ({status})"),
+                    _ => format!("{name}: {error}"),
                 };
                 Err(Error::Io(std::io::ErrorKind::ConnectionRefused, text))
             }
