@@ -462,6 +462,8 @@ impl<'r> Dispatcher<'r> {
         request: &Request<'_>,
         objects: &mut (impl Objects + ?Sized),
     ) {
+        let is_value = |handle| matches!(session.resolve(handle), Some(Reference::Value(_) | Reference::None));
+        let among_values = { request.handles }.any(is_value);
         let has_room = session.room() >= REPLY_ROOM;
         let reply = Reply { session, call: request.call, op: request.op };
         let _ = match request.receiver {
@@ -473,6 +475,8 @@ impl<'r> Dispatcher<'r> {
                 Some(object) => perform(object, request, reply),
                 None => reply.refuse(ErrorCode::NoSuchObject, 0),
             },
+            // Two values would have to be looked at side by side, of which one stands for a reference of the other call.
+            Receiver::Value(_) if among_values => reply.refuse(ErrorCode::NotKept, 0),
             Receiver::Value(kept) => reply.operated(kept, request.args),
             // Forwarding a call home needs memory for its arguments (ANS-6).
             Receiver::Import(_) => reply.unsupported(),

@@ -279,6 +279,18 @@ fn operations_on_a_large_answer_with_references() {
     close(sim, x);
 }
 
+/// ANS-4: dispatch without memory does not compare one kept value with another; it says so, and never says that they differ.
+#[test]
+fn a_kept_value_is_not_compared_with_another() {
+    let (mut sim, x) = serving(echo());
+    let ask = || Call::new(Callee::Import(x), Op::Call).pipelined();
+    let [left, right] = [(); 2].map(|()| sim.call(A, ask(), &["same".into()]));
+    let same = sim.call(A, on(left, Op::Equals), &[reference(Ref::Promise(right))]);
+    sim.run();
+    assert_eq!(sim.returned(A, same).outcome.unwrap_err().code, ErrorCode::NotKept);
+    close(sim, x);
+}
+
 /// ANS-4: a callee that has no room to keep a value says so, and the value itself still comes.
 #[test]
 fn a_value_that_was_not_kept() {

@@ -196,3 +196,19 @@ fn model_home() {
         },
     );
 }
+
+/// A call that waits holds the objects among its arguments, whatever is released meanwhile (CAL-4, REF-5, ANS-3).
+#[test]
+fn model_home_while_waiting() {
+    explore(
+        "home while waiting",
+        Setup {
+            left: [Left { calls: 3, sends: 0, cancels: 0 }, NOTHING],
+            replies: [&[], &[Reply::Object(0), Reply::Error]],
+            pipelined: [&[true], &[false]],
+            arguments: true,
+            reaches: &[Case::WaitsForReference, Case::WaitsForError, Case::SlotUsedAgain],
+            ..ONE_WAY
+        },
+    );
+}
