@@ -6,7 +6,7 @@
 
 use farref_core::session::{Micro, Session};
 
-/// A session of 16 references each way, 8 calls each way and 256-byte messages: one type for all sessions of a device, so
+/// A session of 16 slots for references and 8 calls each way, for messages of 256 bytes: one type for all sessions of a device, so
 /// that the state machine is in flash once.
 pub type DeviceSession = Session<Micro<16, 16, 8, 512, 320>>;
 

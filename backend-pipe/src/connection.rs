@@ -222,7 +222,7 @@ impl Connection {
         self.shared().close();
     }
 
-    /// How full the session's tables are; what was dropped is on its way out first.
+    /// How full the session's tables are. What was dropped counts until its release is sent, which is soon.
     pub fn tables(&self) -> Tables {
         self.shared().lock().session.tables()
     }
@@ -282,7 +282,7 @@ impl Shared {
         let mut left = None;
         if !core.garbage.is_empty() {
             let garbage = mem::take(&mut core.garbage);
-            left = core.reaper.drop(garbage).err();
+            left = core.reaper.reap(garbage).err();
         }
         drop(core);
         self.bell.ring();

@@ -331,7 +331,7 @@ impl Workers {
     }
 
     /// Drops what is left over, on a thread that nobody waits for.
-    pub fn drop(&mut self, garbage: Vec<Garbage>) -> Result<(), Work> {
+    pub fn reap(&mut self, garbage: Vec<Garbage>) -> Result<(), Work> {
         self.push(Work::Drop(garbage), None)
     }
 
@@ -375,6 +375,13 @@ impl Workers {
         let mut left: Vec<_> = waiting.collect();
         left.extend(state.work.drain(..).map(|(work, _)| work));
         left
+    }
+}
+
+/// The threads end with the last of the session.
+impl Drop for Workers {
+    fn drop(&mut self) {
+        drop(self.stop());
     }
 }
 

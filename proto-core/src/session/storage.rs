@@ -90,8 +90,8 @@ pub trait Storage: Clone + Eq + Hash + Debug {
     type Out: Buffer;
 }
 
-/// Fixed capacity, no heap: `EXPORTS`, `IMPORTS`, `CALLS` in each direction, `OUT` bytes of output and `STORE` bytes for
-/// calls that wait and results that are kept (each needs 8 bytes more than its own).
+/// Fixed capacity, no heap: `EXPORTS` and `IMPORTS` slots, the directory's included, `CALLS` in each direction, `OUT` bytes of
+/// output and `STORE` bytes for calls that wait and results that are kept (each needs 8 bytes more than its own).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Micro<const EXPORTS: usize, const IMPORTS: usize, const CALLS: usize, const OUT: usize, const STORE: usize>;
 
