@@ -46,7 +46,7 @@ impl OpenCall {
     /// One whose outcome is known from the start, or, in virtual time, from `at` on.
     pub fn settled(shared: Arc<Shared>, result: Result<Value, Error>, at: u64) -> Self {
         let state = CallState::new(Needs::default());
-        *guard(&state.outcome) = Some((result, at));
+        *guard(&state.outcome) = Some((result.map_err(Error::seen_by_caller), at));
         Self { shared, question: None, state: Arc::new(state) }
     }
 }
@@ -80,6 +80,13 @@ struct Current {
 /// This thread's virtual time, in round trips.
 pub(crate) fn now() -> u64 {
     CURRENT.with_borrow(|current| current.now)
+}
+
+/// The longest message that the peer takes whose call this thread serves, bytes.
+pub(crate) fn callers_max_message() -> usize {
+    let shared = CURRENT.with_borrow(|current| current.serving.as_ref().map(|(shared, _)| shared.clone()));
+    let peer = shared.and_then(|shared| shared.lock().session.peer().map(|peer| peer.limits.max_message));
+    peer.map_or(usize::MAX, |most| most as usize)
 }
 
 /// Runs `work` as part of serving a call of the peer: calls that it makes over the same connection are nested (CAL-6).
@@ -314,7 +321,7 @@ pub(crate) fn read_outcome(core: &mut Core, shared: &Arc<Shared>, returned: &Ret
 
 /// The arguments of a call of the peer. Answers among them that settled to values may take up `most` bytes, however often
 /// they are named: a short message must not grow to more than a long one could have held.
-pub(crate) fn read_args(values: Values<'_>, references: &[Value], most: usize) -> Result<Args, ErrorCode> {
+pub(crate) fn read_args(values: Values<'_>, references: &[Value], most: usize) -> Result<Args, Error> {
     let mut args = Args::default();
     let mut left = Some(most);
     let mut read = |value: Borrowed<'_>| {
@@ -328,12 +335,14 @@ pub(crate) fn read_args(values: Values<'_>, references: &[Value], most: usize) -
     };
     for value in values {
         match value {
-            Borrowed::Named(name, _) if args.get_named(name).is_some() => return Err(ErrorCode::BadArguments),
+            Borrowed::Named(name, _) if args.get_named(name).is_some() => {
+                return Err(Error::bad_arguments(format!("{name} only once")));
+            }
             Borrowed::Named(name, _) => args.named.push((name.to_owned(), read(value))),
             value => args.positional.push(read(value)),
         }
     }
-    left.map(|_| args).ok_or(ErrorCode::Overloaded)
+    left.map(|_| args).ok_or(Error::Refuse(ErrorCode::NotKept, Vec::new()))
 }
 
 fn read_value(value: Borrowed<'_>, references: &[Value]) -> Value {
@@ -353,7 +362,7 @@ pub(crate) fn operate_on_value(receiver: &Value, op: Op, args: &Args) -> Result<
         args.positional.iter().try_for_each(|value| value.write(writer, next))
     })?;
     let count = references.len() as u32;
-    let malformed = |_| Error::Refused(ErrorCode::Malformed, Vec::new());
+    let malformed = |_| Error::Refuse(ErrorCode::Malformed, Vec::new());
     let receiver = Values::check(&receiver_bytes, Top::Result, count).map_err(malformed)?;
     let operands = Values::check(&args_bytes, Top::Arguments, count).map_err(malformed)?;
     if !args.named.is_empty() {
@@ -369,7 +378,7 @@ pub(crate) fn operate_on_value(receiver: &Value, op: Op, args: &Args) -> Result<
         Ok(Outcome::Raise(name, key)) => Err(Error::raise_with(name, vec![read_value(key, &references)])),
         Err(ErrorCode::Unsupported) => Err(Error::unsupported(op)),
         Err(ErrorCode::BadArguments) => Err(Error::bad_arguments(format!("other arguments for {op}"))),
-        Err(code) => Err(Error::Refused(code, Vec::new())),
+        Err(code) => Err(Error::Refuse(code, Vec::new())),
     }
 }
 

@@ -41,7 +41,7 @@ pub struct Options {
     pub handles: u16,
     /// Levels of nested calls served.
     pub levels: u16,
-    /// Bytes of output that may wait.
+    /// Bytes of output that may wait; a message may have 64 less. At least 128.
     pub output: usize,
     /// Bytes of calls that wait for promises, and of results kept for pipelined calls.
     pub store: usize,
@@ -149,7 +149,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Connection {
-    /// Starts a session over a pair of byte streams and waits for the peer's Hello. `directory` is what the peer finds.
+    /// Starts a session over a pair of byte streams and waits for the peer's Hello, without a limit of time. `directory` is
+    /// what the peer finds; its calls may come before this returns.
     ///
     /// Two threads carry the bytes; more serve the peer's calls. `write` is dropped when the session is over and all output
     /// is written, `read` when it ends.
@@ -553,16 +554,16 @@ fn config(options: &Options) -> Config {
     Config {
         limits: Limits {
             max_message: options.max_message,
-            imports: options.imports,
+            // Slot 0 of both sides is the directory.
+            imports: options.imports.saturating_add(1).min(Limits::MAX_IMPORTS),
             answers: options.serving,
             call_bytes: options.call_bytes,
             handles: options.handles,
             levels: options.levels,
         },
-        // The directory has a slot of its own.
-        exports: options.exports.max(1),
+        exports: options.exports.saturating_add(1),
         calls: options.calls,
-        out_bytes: options.output,
+        out_bytes: options.output.max(128),
         store_bytes: options.store,
         peer: uuid::Uuid::new_v4(),
         incarnation: since.as_nanos() as u64,

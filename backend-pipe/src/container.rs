@@ -52,13 +52,14 @@ impl Object for List {
         let mut items = self.lock();
         let length = items.len();
         let result = match &action {
-            Action::Method("append") => match (args.positional.pop(), args.positional.is_empty()) {
+            Action::Method("append") => match (args.positional.pop(), args == Args::default()) {
                 (Some(item), true) => {
                     items.push(item);
                     Value::None
                 }
                 _ => return Err(Error::bad_arguments("append(item)")),
             },
+            Action::Method("pop") if args != Args::default() => return Err(Error::bad_arguments("pop()")),
             Action::Method("pop") => {
                 return items.pop().ok_or_else(|| Error::raise("IndexError", "pop from empty list"));
             }
@@ -159,7 +160,8 @@ fn iterator(items: Vec<Value>) -> Value {
 
 struct Iterator(Mutex<std::vec::IntoIter<Value>>);
 
-/// Items go out together up to so many bytes: a batch that is too large to be sent would be lost.
+/// Items go out together up to so many bytes of memory, or half of what the peer takes: a batch that is too large to be sent
+/// would be lost.
 const BATCH_BYTES: usize = 32 * 1024;
 
 impl Object for Iterator {
@@ -167,11 +169,12 @@ impl Object for Iterator {
         match action {
             Action::Next(count) => {
                 let mut items = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                let most = BATCH_BYTES.min(crate::call::callers_max_message() / 2);
                 let mut batch = Vec::new();
                 let mut bytes = 0;
                 while let Some(next) = items.as_slice().first().filter(|_| batch.len() < count) {
                     bytes += crate::value::memory_of(next);
-                    if bytes > BATCH_BYTES && !batch.is_empty() {
+                    if bytes > most && !batch.is_empty() {
                         break;
                     }
                     batch.extend(items.next());

@@ -14,7 +14,11 @@ pub enum Error {
     /// The object raised an exception.
     Raised(Box<Exception>),
     /// The peer refused the call: the code says why and whose fault it is, the values say more.
+    ///
+    /// An object that lets one of these through from a call of its own raises a `RuntimeError`: its own call has started.
     Refused(ErrorCode, Vec<Value>),
+    /// What an object says that refuses a call, before any effect. Its caller gets [`Error::Refused`].
+    Refuse(ErrorCode, Vec<Value>),
     /// The call could not be made.
     NotMade(CallError),
     /// The session is over; whether the call took effect is unknown.
@@ -23,7 +27,7 @@ pub enum Error {
     NoPeer,
     /// The connection could not be set up.
     Io(io::ErrorKind, String),
-    /// Something of another connection, or a promise, stands where it cannot.
+    /// Something of another connection, or a promise, stands where it cannot; or what the peer gave is not what was asked for.
     Misplaced(&'static str),
 }
 
@@ -40,25 +44,33 @@ impl Error {
 
     /// That the arguments do not fit, and what would.
     pub fn bad_arguments(expected: impl Into<String>) -> Self {
-        Self::Refused(ErrorCode::BadArguments, vec![Value::Str(expected.into())])
+        Self::Refuse(ErrorCode::BadArguments, vec![Value::Str(expected.into())])
     }
 
     /// That there is no such member.
     pub fn no_such_member(name: impl Into<Value>) -> Self {
-        Self::Refused(ErrorCode::NoSuchMember, vec![name.into()])
+        Self::Refuse(ErrorCode::NoSuchMember, vec![name.into()])
     }
 
     /// That the object does not do this.
     pub fn unsupported(op: farref_core::message::Op) -> Self {
-        Self::Refused(ErrorCode::Unsupported, vec![Value::Int(op.number() as i64)])
+        Self::Refuse(ErrorCode::Unsupported, vec![Value::Int(op.number() as i64)])
     }
 
     /// That it is not allowed.
     pub fn denied(text: impl Into<String>) -> Self {
-        Self::Refused(ErrorCode::AccessDenied, vec![Value::Str(text.into())])
+        Self::Refuse(ErrorCode::AccessDenied, vec![Value::Str(text.into())])
     }
 
-    /// The exception's name, if it is one.
+    /// A refusal as its caller sees it.
+    pub(crate) fn seen_by_caller(self) -> Self {
+        match self {
+            Self::Refuse(code, values) => Self::Refused(code, values),
+            other => other,
+        }
+    }
+
+    /// The exception, if it is one.
     pub fn exception(&self) -> Option<&Exception> {
         if let Self::Raised(exception) = self { Some(exception) } else { None }
     }
@@ -68,7 +80,7 @@ impl fmt::Display for Error {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Raised(exception) => exception.fmt(out),
-            Self::Refused(code, values) => refused(out, *code, values.first()),
+            Self::Refused(code, values) | Self::Refuse(code, values) => refused(out, *code, values.first()),
             Self::NotMade(error) => error.fmt(out),
             Self::Ended(ended) => ended.fmt(out),
             Self::NoPeer => out.write_str("no farref peer answers there"),

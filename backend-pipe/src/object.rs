@@ -14,6 +14,51 @@ use crate::value::{Reference, Value};
 
 /// An object that peers may use. Its methods run on threads of the connection: one at a time, but for callbacks and for
 /// several connections, unless it [is concurrent](Self::is_concurrent).
+///
+/// ```
+/// use std::borrow::Cow;
+/// use std::sync::atomic::{AtomicI64, Ordering};
+///
+/// use farref_pipe::{Action, Args, Error, Member, MemberKind, Object, Value};
+///
+/// #[derive(Default)]
+/// struct Counter(AtomicI64);
+///
+/// impl Object for Counter {
+///     fn members(&self) -> Cow<'_, [Member]> {
+///         const MEMBERS: &[Member] = &[
+///             Member::method("add", "adds a number and tells the sum: add(number=1)"),
+///             Member::new("value", MemberKind::Writable, "the sum"),
+///         ];
+///         Cow::Borrowed(MEMBERS)
+///     }
+///
+///     fn perform(&self, action: Action<'_>, args: Args) -> Result<Value, Error> {
+///         match action {
+///             Action::Method("add") => {
+///                 let number = match args.get(0).or(args.get_named("number")) {
+///                     None => 1,
+///                     Some(Value::Int(number)) => *number,
+///                     Some(_) => return Err(Error::bad_arguments("add(number=1)")),
+///                 };
+///                 Ok(Value::Int(self.0.fetch_add(number, Ordering::SeqCst) + number))
+///             }
+///             Action::Get("value") => Ok(Value::Int(self.0.load(Ordering::SeqCst))),
+///             Action::Set("value", Value::Int(sum)) => {
+///                 self.0.store(sum, Ordering::SeqCst);
+///                 Ok(Value::None)
+///             }
+///             Action::Set(..) => Err(Error::bad_arguments("an integer")),
+///             Action::Text(_) => Ok(Value::from("<counter>")),
+///             other => other.unsupported(),
+///         }
+///     }
+/// }
+/// assert_eq!(Counter::default().perform(Action::Method("add"), Args::from([5])), Ok(5.into()));
+/// ```
+///
+/// [`Action::Get`] comes for methods too, which an object may give as objects of their own or leave unsupported, and
+/// [`Action::Method`] for attributes. What is returned holds no [promise](crate::Promise): wait for it first.
 pub trait Object: Send + Sync + 'static {
     /// Its members, in the order of their numbers; the same as long as it lives. No other name reaches [`Self::perform`].
     fn members(&self) -> Cow<'_, [Member]> {
@@ -32,6 +77,12 @@ pub trait Object: Send + Sync + 'static {
     /// in order in any case.
     fn is_concurrent(&self) -> bool {
         false
+    }
+
+    /// The object that a call of a member is for, if it is not this one: the directory's roots.
+    #[doc(hidden)]
+    fn root_named(&self, _name: &Value) -> Option<Arc<dyn Object>> {
+        None
     }
 
     /// The object of another peer that this one stands for.
@@ -281,6 +332,15 @@ impl Object for Directory {
             doc: Cow::Owned(doc.clone()),
         };
         self.roots.iter().map(member).collect()
+    }
+
+    fn root_named(&self, name: &Value) -> Option<Arc<dyn Object>> {
+        let root = match name {
+            Value::Str(name) => self.roots.get(name),
+            Value::Int(number) => self.roots.values().nth(usize::try_from(*number).ok()?),
+            _ => None,
+        };
+        root.map(|(object, _)| object.clone())
     }
 
     fn perform(&self, action: Action<'_>, args: Args) -> Result<Value, Error> {

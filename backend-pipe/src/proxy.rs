@@ -60,6 +60,18 @@ impl Proxy {
     }
 }
 
+/// The proxy, if the value is a reference to an object of a peer; otherwise the value.
+impl TryFrom<Value> for Proxy {
+    type Error = Value;
+
+    fn try_from(value: Value) -> Result<Self, Value> {
+        match value {
+            Value::Reference(Reference::Remote(proxy)) => Ok(proxy),
+            other => Err(other),
+        }
+    }
+}
+
 /// Identity: the same object of the same peer.
 impl PartialEq for Proxy {
     fn eq(&self, other: &Self) -> bool {
@@ -123,6 +135,12 @@ mod sealed {
 ///
 /// Methods that give a [`Result`] of a value wait for it. `start_*` give a [`Pending`] call, so that several can be under
 /// way; `promise_*` give a [`Promise`], so that others can build on it.
+///
+/// # Errors and waiting
+/// Making a call waits while output is full, and, outside of any handler, while the peer takes no more calls. A call made
+/// while serving one of the peer's fails then with [`CallError::Overloaded`] instead, and beyond the peer's levels with
+/// [`CallError::TooDeep`], both as [`Error::NotMade`]. The peer's answer may be [`Error::Raised`] or [`Error::Refused`];
+/// [`Error::Ended`] says that the session is over.
 pub trait Remote: sealed::Sealed {
     /// Starts an operation.
     fn start_op(&self, op: Op, args: Args) -> Result<Pending, Error>;
@@ -158,6 +176,16 @@ pub trait Remote: sealed::Sealed {
     /// Reads an attribute.
     fn get(&self, name: &str) -> Result<Value, Error> {
         self.operate(Op::GetAttr, [name].into())
+    }
+
+    /// Starts to read an attribute on which others can be built: a root by its name, say.
+    fn promise_get(&self, name: &str) -> Result<Promise, Error> {
+        self.promise_op(Op::GetAttr, [name].into())
+    }
+
+    /// Starts to read an item on which others can be built.
+    fn promise_item(&self, key: impl Into<Value>) -> Result<Promise, Error> {
+        self.promise_op(Op::GetItem, Args::default().and(key))
     }
 
     /// Sets an attribute.

@@ -110,6 +110,8 @@ enum Subject {
     /// It came home to the peer (ANS-6), or is another peer's.
     Proxy(Proxy),
     Gone,
+    /// Its arguments are refused.
+    Refused(Error),
 }
 
 /// Calls that run one after the other (ORD-2): those on one object, by its address, that one call caused, or none.
@@ -120,7 +122,7 @@ impl Job {
     /// None if the call was answered at once.
     pub fn new(core: &mut Core, shared: &Arc<Shared>, request: &Request<'_>) -> Option<Self> {
         let references = core.read_references(shared, request.handles);
-        let subject = match request.receiver {
+        let mut subject = match request.receiver {
             Receiver::Object(key) => match core.objects.get(key) {
                 Some(object) => match object.stands_for() {
                     Some(proxy) => Subject::Proxy(proxy.clone()),
@@ -144,20 +146,37 @@ impl Job {
         };
         let args = match call::read_args(request.args, &references, core.session.limits().max_message as usize) {
             Ok(args) => args,
-            Err(code) => {
-                let _ = core.session.refuse(request.call, code, 0);
-                return None;
+            Err(error) => {
+                // Nothing else is under way for this call: the error is what it is about.
+                subject = Subject::Refused(error);
+                Args::default()
             }
         };
         let parent = request.parent.and_then(|parent| core.calls.get(&parent.id()));
-        Some(Self {
+        let mut job = Self {
             shared: shared.clone(),
             answer: request.call,
             cause: parent.map(|(_, state)| state.clone()),
             subject,
             op: request.op,
             args,
-        })
+        };
+        job.go_to_root();
+        Some(job)
+    }
+
+    /// A call of a root by its name is a call of the root: it takes its turn with others on it.
+    fn go_to_root(&mut self) {
+        let Subject::Object(directory) = &self.subject else { return };
+        let number = self.op.as_member().map(|number| Value::Int(number as i64));
+        let by_name = number.is_none() && self.op == Op::CallMethod;
+        let name = if by_name { self.args.positional.first() } else { number.as_ref() };
+        if let Some(root) = name.and_then(|name| directory.root_named(name)) {
+            if by_name {
+                self.args.positional.remove(0);
+            }
+            (self.subject, self.op) = (Subject::Object(root), Op::Call);
+        }
     }
 
     pub fn answer(&self) -> Answer {
@@ -181,7 +200,8 @@ impl Job {
                 Subject::Object(object) => object::operate(&**object, op, args),
                 Subject::Value(value) => call::operate_on_value(value, op, &args),
                 Subject::Proxy(proxy) => forward(proxy, op, args),
-                Subject::Gone => Err(Error::Refused(ErrorCode::NoSuchObject, Vec::new())),
+                Subject::Refused(error) => Err(error.clone()),
+                Subject::Gone => Err(Error::Refuse(ErrorCode::NoSuchObject, Vec::new())),
             };
             catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
                 let text = panic.downcast_ref::<&str>().copied();
@@ -198,8 +218,9 @@ impl Job {
 /// A nested call within the same answer (ANS-6). If it cannot be made, nothing has started.
 fn forward(proxy: &Proxy, op: Op, args: Args) -> Result<Value, Error> {
     proxy.operate(op, args).map_err(|error| match error {
-        Error::NotMade(CallError::Overloaded) => Error::Refused(ErrorCode::Overloaded, Vec::new()),
-        Error::NotMade(CallError::TooDeep) => Error::Refused(ErrorCode::TooDeep, Vec::new()),
+        Error::Refused(code, values) => Error::Refuse(code, values),
+        Error::NotMade(CallError::Overloaded) => Error::Refuse(ErrorCode::Overloaded, Vec::new()),
+        Error::NotMade(CallError::TooDeep) => Error::Refuse(ErrorCode::TooDeep, Vec::new()),
         error => error,
     })
 }
@@ -209,8 +230,8 @@ fn reply(shared: &Arc<Shared>, answer: Answer, result: Result<Value, Error>) {
     let (error, values) = match result {
         Ok(value) => (None, vec![value]),
         Err(Error::Raised(exception)) => (Some(ErrorCode::Raised), vec![Value::Exception(*exception)]),
-        Err(Error::Refused(code, values)) => (Some(code), values.into_iter().take(4).collect()),
-        // It ran and could not go on.
+        Err(Error::Refuse(code, values)) => (Some(code), values.into_iter().take(4).collect()),
+        // It ran and could not go on; also if a call of its own was refused.
         Err(other) => (Some(ErrorCode::Raised), vec![runtime_error(other.to_string())]),
     };
     let mut core = shared.lock();

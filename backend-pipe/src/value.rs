@@ -51,7 +51,7 @@ impl PartialEq for Reference {
 impl fmt::Debug for Reference {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Local(object) => write!(out, "<local {:p}>", Arc::as_ptr(object)),
+            Self::Local(object) => write!(out, "<local object {:p}>", Arc::as_ptr(object).cast::<()>()),
             Self::Remote(proxy) => proxy.fmt(out),
             Self::Promise(_) => out.write_str("<promise>"),
         }

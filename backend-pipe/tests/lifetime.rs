@@ -149,7 +149,7 @@ fn kept_values_are_not_multiplied() {
     let blob = client.root().promise("blob", ()).expect("a promise");
     let many: Vec<Value> = (0..300).map(|_| Value::from(Reference::Promise(blob.clone()))).collect();
     let counted = client.root().start("count", many).expect("a call");
-    assert!(matches!(counted.wait(), Err(Error::Refused(ErrorCode::Overloaded, _))));
+    assert!(matches!(counted.wait(), Err(Error::Refused(ErrorCode::NotKept, _))));
     assert_eq!(blob.length(), Ok(1 << 20));
 }
 
@@ -242,9 +242,18 @@ fn a_channel_that_panics_ends_the_session() {
 fn large_items_are_iterated() {
     let items: Vec<Value> = (0..60).map(|byte| Value::Bytes(vec![byte; 100 * 1024])).collect();
     let (client, _server) = pair(Directory::new(), Directory::new().with("list", "", List::new(items.clone())));
-    let list = client.root().promise_op(farref_pipe::Op::GetAttr, ["list"].into()).expect("a promise");
+    let list = client.root().promise_get("list").expect("a promise");
     let fetched: Result<Vec<_>, _> = list.iterate().expect("an iterator").collect();
     assert_eq!(fetched, Ok(items));
+
+    // And so are many small ones, by a peer with small messages.
+    let small = Options { max_message: 64, ..Options::default() };
+    let numbers: Vec<Value> = (0..1000).map(|number| Value::Int(number * 1_000_000_007)).collect();
+    let directory = Directory::new().with("list", "", List::new(numbers.clone()));
+    let (client, _server) = pair_with(Directory::new(), small, directory, Options::default());
+    let list = client.root().promise_get("list").expect("a promise");
+    let fetched: Result<Vec<_>, _> = list.iterate().expect("an iterator").collect();
+    assert_eq!(fetched, Ok(numbers));
 }
 
 /// VAL-8: a name given twice is refused.
@@ -288,4 +297,56 @@ fn one_object_is_one_proxy() {
     until(|| client.tables().imports == 1 && server.tables().exports == 2);
     drop(many);
     until(|| client.is_at_baseline() && server.is_at_baseline());
+}
+
+/// ORD-2: a root that is called by its name takes its turn as one that is called by reference does.
+#[test]
+fn roots_called_by_name_take_their_turn() {
+    struct Alone(AtomicUsize, AtomicUsize);
+    impl Object for Alone {
+        fn perform(&self, action: Action<'_>, _: Args) -> Result<Value, Error> {
+            match action {
+                Action::Call => {
+                    let inside = self.0.fetch_add(1, Ordering::SeqCst) + 1;
+                    self.1.fetch_max(inside, Ordering::SeqCst);
+                    thread::yield_now();
+                    self.0.fetch_sub(1, Ordering::SeqCst);
+                    Ok(Value::None)
+                }
+                other => other.unsupported(),
+            }
+        }
+    }
+    let alone = Arc::new(Alone(AtomicUsize::new(0), AtomicUsize::new(0)));
+    let (client, _server) = pair(Directory::new(), Directory::new().with_shared("alone", "", alone.clone()));
+    let calls: Vec<_> = (0..200).map(|_| client.root().start("alone", ()).expect("a call")).collect();
+    calls.into_iter().for_each(|call| assert_eq!(call.wait(), Ok(Value::None)));
+    assert_eq!(alone.1.load(Ordering::SeqCst), 1);
+}
+
+/// SPEC section 9: "never started" is not said of a call whose handler ran into a refusal of its own.
+#[test]
+fn the_refusal_of_a_nested_call_is_not_ones_own() {
+    let notify = Function::new(|args| match args.get(0) {
+        Some(Value::Reference(Reference::Remote(function))) => function.call(()),
+        _ => Err(Error::bad_arguments("notify(function)")),
+    });
+    let (client, _server) = pair(Directory::new(), Directory::new().with("notify", "", notify));
+    let picky = Reference::local(Function::new(|_| Err(Error::bad_arguments("something else"))));
+    let error = client.root().invoke("notify", [picky]).expect_err("it cannot be notified");
+    assert_eq!(error.to_string(), "RuntimeError: bad arguments; expected something else");
+    assert!(matches!(client.root().invoke("notify", ()), Err(Error::Refused(ErrorCode::BadArguments, _))));
+}
+
+/// The limits count objects: the directory is there besides.
+#[test]
+fn limits_count_objects() {
+    let one = Options { imports: 1, exports: 1, ..Options::default() };
+    let two = Directory::new().with("a", "", List::default()).with("b", "", List::default());
+    let (client, _server) = pair_with(Directory::new(), one, two, Options::default());
+    let first = client.root().get("a").expect("the one object");
+    assert!(matches!(client.root().get("b"), Err(Error::Refused(ErrorCode::TableFull, _))));
+    drop(first);
+    until(|| client.is_at_baseline());
+    assert!(client.root().get("b").is_ok());
 }

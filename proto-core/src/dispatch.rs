@@ -479,7 +479,7 @@ impl<'r> Dispatcher<'r> {
             Receiver::Value(_) if among_values => reply.refuse(ErrorCode::NotKept, 0),
             Receiver::Value(kept) => reply.operated(kept, request.args),
             // Forwarding a call home needs memory for its arguments (ANS-6).
-            Receiver::Import(_) => reply.unsupported(),
+            Receiver::Import(_) => reply.refuse(ErrorCode::NotKept, 0),
         };
         for handle in request.handles {
             if let (Descriptor::Sender { .. }, Some(Reference::Import(import))) = (handle, session.resolve(handle)) {

@@ -1,7 +1,8 @@
 //! Byte stream to records: the preamble and the length prefix (FRM-1, FRM-2).
 //!
-//! Nothing here owns a buffer. A backend keeps what it has read in a buffer of its own, at least as long as the longest
-//! record it announced, and asks for one record at a time.
+//! Nothing here owns a buffer. A backend keeps what it has read in a buffer of its own and asks for one record at a time. The
+//! buffer holds the longest message that this side announced, or a Hello
+//! ([`Hello::MAX_LENGTH`](crate::message::Hello::MAX_LENGTH)) if that is longer, and 5 bytes for the length before it.
 //!
 //! ```
 //! use farref_core::frame::{Split, split};
@@ -38,7 +39,10 @@ pub enum Split<'f> {
     Bad,
 }
 
-/// Splits the first record off received bytes; `max_message` is the limit that this side announced.
+/// Splits the first record off received bytes; `max_message` is the limit that this side announced, or for the first record
+/// at least [`Hello::MAX_LENGTH`](crate::message::Hello::MAX_LENGTH) (HEL-2).
+///
+/// After [`Split::Bad`] give the session an empty body: it ends with the rule that was broken.
 pub fn split(received: &[u8], max_message: u32) -> Split<'_> {
     let mut length = 0u64;
     let mut used = 0usize;

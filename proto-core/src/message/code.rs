@@ -156,9 +156,9 @@ numbered! {
 }
 
 impl ErrorCode {
-    /// The code of a number. Numbers above 32 bits are kept as the largest.
-    pub fn from_number(number: u64) -> Self {
-        Self::named(number).unwrap_or(Self::Other(u32::try_from(number).unwrap_or(u32::MAX)))
+    /// The code of a number.
+    pub fn from_number(number: u32) -> Self {
+        Self::named(number.into()).unwrap_or(Self::Other(number))
     }
 
     /// Its number.
@@ -194,8 +194,8 @@ numbered! {
 
 impl CloseCode {
     /// The code of a number.
-    pub fn from_number(number: u64) -> Self {
-        Self::named(number).unwrap_or(Self::Other(u32::try_from(number).unwrap_or(u32::MAX)))
+    pub fn from_number(number: u32) -> Self {
+        Self::named(number.into()).unwrap_or(Self::Other(number))
     }
 
     /// Its number.

@@ -10,7 +10,7 @@ use crate::codec::{Malformed, Reader, Writer};
 pub struct Limits {
     /// The longest message body, bytes, at least 64.
     pub max_message: u32,
-    /// References to the other's objects held at a time, at most 2²⁴.
+    /// Slots for references to the other's objects, at most 2²⁴. The directory's number is one of them.
     pub imports: u32,
     /// Calls served at a time.
     pub answers: u16,

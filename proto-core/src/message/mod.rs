@@ -190,7 +190,7 @@ impl<'f> Message<'f> {
             },
             kind::HELLO => return Hello::read(&mut reader).map(Self::Hello),
             kind::CLOSE => {
-                let (code, rule, text) = (reader.varint()?, reader.text()?, reader.text()?);
+                let (code, rule, text) = (reader.varint_u32()?, reader.text()?, reader.text()?);
                 if rule.len() > MAX_CLOSE_RULE || text.len() > MAX_CLOSE_TEXT {
                     return Err(Malformed);
                 }
@@ -328,7 +328,7 @@ impl<'f> Return<'f> {
         read_extension(flags, reader, |_, _| Ok(()))?;
         let error = match flags & flag::ERROR {
             0 => None,
-            _ => Some(ErrorCode::from_number(reader.varint()?)),
+            _ => Some(ErrorCode::from_number(reader.varint_u32()?)),
         };
         Ok(Self { id, error, handles, values: reader.rest() })
     }

@@ -133,11 +133,11 @@ fn kinds_below_sixteen_are_sequenced() {
 /// ERR-1, OPS-1: numbers without a name are kept; a name is found for each that has one.
 #[test]
 fn numbers_are_kept() {
-    for number in 0..2000 {
-        assert_eq!(Op::from_number(number).map(Op::number), Some(number));
-        assert_eq!(ErrorCode::from_number(number).number(), number);
-        assert_eq!(CloseCode::from_number(number).number(), number);
-        assert_eq!(Op::from_number(number).and_then(Op::name).is_some(), number <= 16);
+    for number in 0..2000u32 {
+        assert_eq!(Op::from_number(number.into()).map(Op::number), Some(number.into()));
+        assert_eq!(ErrorCode::from_number(number).number(), number.into());
+        assert_eq!(CloseCode::from_number(number).number(), number.into());
+        assert_eq!(Op::from_number(number.into()).and_then(Op::name).is_some(), number <= 16);
         assert_eq!(ErrorCode::from_number(number).name().is_some(), number <= 15);
         assert_eq!(CloseCode::from_number(number).name().is_some(), number <= 4);
     }

@@ -17,6 +17,11 @@ pub(super) type WriteFromStore<'w, S> =
 impl<S: Storage> Session<S> {
     /// Makes a call; `args` writes its arguments straight into the output. It may be run more than once, and must write
     /// the same each time.
+    ///
+    /// # Errors
+    /// Nothing has changed then. Worth waiting for, outside of any handler: [`CallError::NotReady`] (the peer's Hello),
+    /// [`CallError::Overloaded`] (a Return), [`CallError::NoRoom`] (output being taken). `TableFull` ends when references are
+    /// released. All others stay.
     pub fn call(
         &mut self,
         call: Call<'_>,
@@ -130,6 +135,9 @@ impl<S: Storage> Session<S> {
     }
 
     /// Answers a call of the peer; `result` writes at most one value. It may be run more than once.
+    ///
+    /// # Errors
+    /// [`ReplyError::NoRoom`] and the errors of what was given leave the call open; after [`ReplyError::Became`] it is answered.
     pub fn reply(
         &mut self,
         call: Answer,

@@ -100,11 +100,12 @@ pub struct Session<S: Storage> {
 pub struct Config {
     /// What this side accepts. Fixed storage lowers what it has no room for; [`Session::limits`] tells the outcome.
     pub limits: Limits,
-    /// Objects of ours that the peer may hold at a time.
+    /// Slots for objects of ours that the peer may hold at a time. The directory takes one.
     pub exports: u32,
     /// Calls of ours under way at a time.
     pub calls: u16,
-    /// Output that may wait, bytes. At least the longest message to be sent, and some.
+    /// Output that may wait, bytes: the longest message to be sent and 64 more, since calls leave that much to answers.
+    /// At least 128, or Hello does not fit.
     pub out_bytes: usize,
     /// Bytes for calls that wait for a promise, `limits.call_bytes` of them, and, with what is more, for results kept for
     /// pipelined calls. Fixed storage needs 8 bytes more for each of the calls served, and announces fewer call bytes if
