@@ -114,7 +114,9 @@ pub(crate) struct Core {
     closing: bool,
     /// Nothing is written any more: the other side has stopped reading. What it still sends is read to its end.
     deaf: bool,
-    /// Why the other side is no peer, if it is none.
+    /// Who we are, as Hello says it.
+    own: (uuid::Uuid, u64),
+    /// Whether the other side is no peer.
     no_peer: bool,
 }
 
@@ -163,9 +165,10 @@ impl Connection {
         directory: Directory,
         options: Options,
     ) -> Result<Self, Error> {
+        let config = config(&options);
         let shared = Arc::new(Shared {
             core: Mutex::new(Core {
-                session: Session::new(config(&options)),
+                session: Session::new(config),
                 objects: LocalObjects::new(Arc::new(directory)),
                 proxies: HashMap::new(),
                 calls: HashMap::new(),
@@ -175,6 +178,7 @@ impl Connection {
                 waiting: 0,
                 closing: false,
                 deaf: false,
+                own: (config.peer, config.incarnation),
                 no_peer: false,
             }),
             changed: Condvar::new(),
@@ -310,8 +314,8 @@ impl Shared {
         let mut core = self.lock();
         loop {
             match core.session.ended() {
-                _ if core.session.peer().is_some() => return Ok(()),
                 Some(_) if core.no_peer => return Err(Error::NoPeer),
+                _ if core.session.peer().is_some() => return Ok(()),
                 Some(ended) => return Err(Error::Ended(ended)),
                 None => core = self.wait(core),
             }
@@ -465,7 +469,16 @@ impl Core {
                     self.garbage.push(Garbage::Call(state));
                 }
             }
-            Some(Event::Ready) | None => {}
+            Some(Event::Ready) => {
+                let peer = self.session.peer().map(|hello| (hello.peer, hello.incarnation));
+                if peer == Some(self.own) {
+                    // Our own Hello: the channel gives back what is written into it (HEL-5).
+                    self.no_peer = true;
+                    self.session.close(CloseCode::ProtocolFault);
+                    return Err(Ended::Closed(CloseCode::ProtocolFault));
+                }
+            }
+            None => {}
         }
         Ok(())
     }

@@ -53,6 +53,16 @@ fn what_is_no_peer_is_told_as_such() {
     assert!(scripted(&banner).is_ok());
 }
 
+/// HEL-5: a channel that gives back what is written into it has no peer behind it.
+#[test]
+fn an_echo_is_no_peer() {
+    let (left, right) = UnixStream::pair().expect("a socket pair");
+    let mut write = right.try_clone().expect("a clone");
+    thread::spawn(move || std::io::copy(&mut { right }, &mut write));
+    let opened = Connection::open(left.try_clone().expect("a clone"), left, Directory::new(), Options::default());
+    assert!(matches!(opened, Err(Error::NoPeer)));
+}
+
 /// CLS-1, FRM-2: a fault ends the session with a Close that names the rule, and every call with a typed error.
 #[test]
 fn a_faulty_peer_is_told_the_rule_it_broke() {
