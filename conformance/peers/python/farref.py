@@ -307,7 +307,7 @@ def parse(body):
         m.handles = [parse_named(c, 3) for _ in range(c.varint(U32, 1))] if flags & 2 else []
         fields = parse_extension(c) if flags & 4 else {}
         m.parent = fields.get(1) if kind == CALL else None
-        m.error = c.varint() if kind == RETURN and flags & 1 else None
+        m.error = c.varint(U32) if kind == RETURN and flags & 1 else None
         if not (m.parent is None or isinstance(m.parent, int) and m.parent <= U16) or kind == RETURN and any(
                 h[0] == "answer" for h in m.handles):
             raise Malformed("parent or descriptor")
@@ -324,7 +324,7 @@ def parse(body):
     if kind == UNIMPLEMENTED:
         m.kinds = c.varint(U32, 1)
     elif kind == CLOSE:
-        m.code, m.rule, m.text = c.varint(), c.text(), c.text()
+        m.code, m.rule, m.text = c.varint(U32), c.text(), c.text()
         if len(m.rule.encode()) > 16 or len(m.text.encode()) > 256:
             raise Malformed("Close")
     else:
