@@ -465,8 +465,8 @@ impl Core {
                 let result = call::read_outcome(self, shared, &returned);
                 if let Some((_, state)) = self.calls.remove(&returned.question.id()) {
                     let named = state.settle(result);
-                    self.garbage.push(Garbage::Named(named));
-                    self.garbage.push(Garbage::Call(state));
+                    self.garbage.push(Garbage::named(named));
+                    self.garbage.push(Garbage::call(state));
                 }
             }
             Some(Event::Ready) => {
@@ -501,7 +501,7 @@ impl Core {
         let answer = job.answer();
         if let Err(work) = self.workers.serve(job, request.parent.map(Question::id)) {
             let _ = self.session.refuse(answer, ErrorCode::Overloaded, 0);
-            self.garbage.push(Garbage::Work(work));
+            self.garbage.push(Garbage::work(work));
         }
     }
 
@@ -509,7 +509,7 @@ impl Core {
     pub fn take_notices(&mut self) {
         while let Some(notice) = self.session.poll_notice() {
             match notice {
-                Notice::Freed(key) => self.garbage.extend(self.objects.remove(key).map(Garbage::Object)),
+                Notice::Freed(key) => self.garbage.extend(self.objects.remove(key).map(Garbage::object)),
                 // Threads cannot be stopped; the call goes on, and its caller is told what happened.
                 Notice::Interrupted(_) => {}
             }
@@ -533,7 +533,7 @@ impl Core {
                 let _ = self.session.cancel(question, farref_core::message::FinishMode::Abandon);
                 if self.calls.get(&question.id()).is_some_and(|(open, _)| *open == question) {
                     let call = self.calls.remove(&question.id());
-                    self.garbage.extend(call.map(|(_, state)| Garbage::Call(state)));
+                    self.garbage.extend(call.map(|(_, state)| Garbage::call(state)));
                 }
             }
         }
@@ -545,11 +545,11 @@ impl Core {
         let ended = self.session.ended().unwrap_or(Ended::LinkLost);
         for (_, (_, state)) in self.calls.drain() {
             let named = state.settle(Err(Error::Ended(ended)));
-            self.garbage.push(Garbage::Named(named));
-            self.garbage.push(Garbage::Call(state));
+            self.garbage.push(Garbage::named(named));
+            self.garbage.push(Garbage::call(state));
         }
-        self.garbage.extend(self.objects.clear().into_iter().map(Garbage::Object));
-        self.garbage.extend(self.workers.stop().into_iter().map(Garbage::Work));
+        self.garbage.extend(self.objects.clear().into_iter().map(Garbage::object));
+        self.garbage.extend(self.workers.stop().into_iter().map(Garbage::work));
     }
 }
 

@@ -291,12 +291,40 @@ fn runtime_error(text: String) -> Value {
 }
 
 /// What is left over under the core's lock and may run code of users when it is dropped.
+///
+/// Each piece catches what that code throws: of two panics in one go, the second would end the program.
+pub(crate) struct Garbage(Option<Left>);
+
 #[expect(dead_code, reason = "it is there to be dropped")]
-pub(crate) enum Garbage {
+enum Left {
     Object(Arc<dyn Object>),
     Call(Arc<CallState>),
     Named(Vec<Arc<OpenCall>>),
     Work(Work),
+}
+
+impl Garbage {
+    pub fn object(object: Arc<dyn Object>) -> Self {
+        Self(Some(Left::Object(object)))
+    }
+
+    pub fn call(call: Arc<CallState>) -> Self {
+        Self(Some(Left::Call(call)))
+    }
+
+    pub fn named(calls: Vec<Arc<OpenCall>>) -> Self {
+        Self(Some(Left::Named(calls)))
+    }
+
+    pub fn work(work: Work) -> Self {
+        Self(Some(Left::Work(work)))
+    }
+}
+
+impl Drop for Garbage {
+    fn drop(&mut self) {
+        drop_caught(self.0.take());
+    }
 }
 
 /// What a thread of a pool does.
@@ -309,8 +337,7 @@ impl Work {
     fn run(self) {
         match self {
             Self::Serve(job) => job.run(),
-            // One by one: of two that panic in one go, the second would end the program.
-            Self::Drop(garbage) => garbage.into_iter().for_each(drop_caught),
+            Self::Drop(garbage) => drop(garbage),
         }
     }
 }
