@@ -9,6 +9,7 @@ mod side;
 use std::collections::VecDeque;
 
 use farref_core::codec::Writer;
+use farref_core::dispatch::Object;
 use farref_core::frame::{Split, split};
 use farref_core::message::{Limits, Message, Op};
 use farref_core::session::{Call, Callee, Config, Ended, Import, Question, Ref, Storage, Tables};
@@ -143,6 +144,20 @@ impl<S: Storage + 'static> Sim<S> {
     pub fn trace(mut self) -> Self {
         self.traced = true;
         self
+    }
+
+    /// B serves the object as a root, and A holds it; counts and time start here.
+    pub fn serving(mut self, object: impl Object + 'static) -> (Self, Import) {
+        self.sides[B].add_root("x", object);
+        let x = self.root(A, "x");
+        self.mark();
+        (self, x)
+    }
+
+    /// A gives back what it held, and both sides are at the baseline.
+    pub fn close(mut self, held: Import) {
+        self.sides[A].session.release(held).expect("A holds it");
+        self.assert_baseline();
     }
 
     /// Counts and time start here.

@@ -8,16 +8,7 @@ use farref_core::session::{Call, CallError, Callee, Config, Host, Import, Micro,
 use farref_core::value::OwnedValue;
 
 fn serving(limits: Limits, object: impl Object + 'static) -> (Sim<Host>, Import) {
-    let mut sim = Sim::new(limits);
-    sim.sides[B].add_root("x", object);
-    let x = sim.root(A, "x");
-    sim.mark();
-    (sim, x)
-}
-
-fn close(mut sim: Sim<Host>, held: Import) {
-    sim.sides[A].session.release(held).unwrap();
-    sim.assert_baseline();
+    Sim::new(limits).serving(object)
 }
 
 /// HEL-1, HEL-3: before the other's Hello nothing but our own goes out; its limits bind from then on.
@@ -61,7 +52,7 @@ fn a_call_needs_a_free_id() {
     for (number, question) in (0..).zip(questions.into_iter().chain([fourth])) {
         assert_eq!(sim.returned(A, question).outcome, Ok(int(number)));
     }
-    close(sim, x);
+    sim.close(x);
 }
 
 /// ADM-2: the bodies of calls without a Return stay within the other's call_bytes.
@@ -89,7 +80,7 @@ fn calls_stay_within_the_bytes_that_the_other_takes() {
     }
     sim.run();
     assert_eq!(sim.returned(A, small).outcome, Ok(int(2)));
-    close(sim, x);
+    sim.close(x);
 }
 
 /// ADM-3: live exports stay within the other's imports. The command says so before anything changed; a result becomes
@@ -139,7 +130,7 @@ fn a_result_that_is_too_large_tells_its_size() {
     assert_eq!(sim.get(A, x, Op::Call, &[int(97)]), Err(expected));
     let expected = Failure { code: ErrorCode::ResultTooLarge, values: vec![int(100_006)] };
     assert_eq!(sim.get(A, x, Op::Call, &[int(100_000)]), Err(expected));
-    close(sim, x);
+    sim.close(x);
 }
 
 /// C1, ADM-1, ADM-2, ADM-6: both sides are at their limits with calls, each of which calls back. Nested calls find no id and
@@ -268,7 +259,7 @@ fn a_call_nested_too_deep_is_not_sent() {
     let failure = sim.get(A, back, Op::Call, &[reference(Ref::Local(key)), int(1)]).unwrap_err();
     let text: Owned = CallError::TooDeep.to_string().into();
     assert_eq!(failure.exception(), Some(("RuntimeError", &[text][..])));
-    close(sim, back);
+    sim.close(back);
 }
 
 /// ANS-4, ADM-2: room that announced calls may need is not given to kept results, so that a call within the limits can

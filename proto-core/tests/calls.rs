@@ -12,16 +12,7 @@ use farref_core::value::OwnedValue;
 
 /// Two sides; B serves the object as a root, and A holds it.
 fn serving(object: impl Object + 'static) -> (Sim<Host>, Import) {
-    let mut sim = Sim::new(LIMITS);
-    sim.sides[B].add_root("x", object);
-    let x = sim.root(A, "x");
-    sim.mark();
-    (sim, x)
-}
-
-fn close(mut sim: Sim<Host>, held: Import) {
-    sim.sides[A].session.release(held).unwrap();
-    sim.assert_baseline();
+    Sim::new(LIMITS).serving(object)
 }
 
 /// C01. VAL-5: immutable values come back as they were, at any size and nesting. VAL-1, VAL-2, VAL-3.
@@ -71,7 +62,7 @@ fn c01_values_round_trip() {
     }
     let nan = sim.get(A, x, Op::Call, &[f64::NAN.into()]);
     assert!(matches!(nan, Ok(OwnedValue::Float(nan)) if nan.is_nan()), "{nan:?}");
-    close(sim, x);
+    sim.close(x);
 }
 
 /// C02. VAL-5, REF-5: containers and functions go by reference, keep their kind at the owner, and come home as what they
@@ -108,7 +99,7 @@ fn c02_a_reference_keeps_its_kind() {
         assert_eq!(got, Ok(expected));
     }
     sim.sides[A].session.release(probe).unwrap();
-    close(sim, x);
+    sim.close(x);
 }
 
 fn force_or_call(
@@ -136,7 +127,7 @@ fn c03_a_bound_method_of_an_empty_receiver() {
     assert_eq!(sim.get(A, append, Op::Call, &[int(5)]), Ok(OwnedValue::None));
     assert_eq!(*items.borrow(), [int(5)]);
     sim.sides[A].release(&bound);
-    close(sim, x);
+    sim.close(x);
 }
 
 /// C05. CAL-2: a call gives its result, in one message each way.
@@ -149,7 +140,7 @@ fn c05_a_function_is_called() {
     assert_eq!(sim.get(A, x, Op::Call, &[int(3), int(2)]), Ok(int(5)));
     assert_eq!(sim.counts().messages, 2);
     assert_eq!(sim.get(A, x, Op::Call, &[int(3)]).map_err(|failure| failure.code), Err(ErrorCode::BadArguments));
-    close(sim, x);
+    sim.close(x);
 }
 
 /// C08: what a function uses of its own side stays there: no message beyond the call and its answer.
@@ -161,7 +152,7 @@ fn c08_what_the_callee_uses_stays_with_its_owner() {
     let (mut sim, x) = serving(function(|args, reply| reply.int(double(args.int(0).unwrap_or_default()))));
     assert_eq!(sim.get(A, x, Op::Call, &[int(8)]), Ok(int(16)));
     assert_eq!(sim.counts().messages, 2);
-    close(sim, x);
+    sim.close(x);
 }
 
 /// C11. CAL-6: the callee calls the caller while it is being called; the callback names the call that caused it.
@@ -175,7 +166,7 @@ fn c11_a_callback_during_a_call() {
     assert_eq!(sim.get(A, x, Op::Call, &[reference(Ref::Local(triple)), int(4)]), Ok(int(12)));
     assert!(sim.log.iter().any(|line| line.contains("parent: Some(0)")), "{:#?}", sim.log);
     assert!(!sim.sides[A].has(triple), "it was released after the call");
-    close(sim, x);
+    sim.close(x);
 }
 
 /// C14. ERR-3: an exception comes by its name, so that the caller's language catches it as its own.
@@ -184,7 +175,7 @@ fn c14_an_exception_is_caught_by_its_name() {
     let (mut sim, x) = serving(function(|_, reply| reply.raise("ZeroDivisionError", "division by zero")));
     let failure = sim.get(A, x, Op::Call, &[]).unwrap_err();
     assert_eq!(failure.exception(), Some(("ZeroDivisionError", &["division by zero".into()][..])));
-    close(sim, x);
+    sim.close(x);
 }
 
 /// N07. VAL-7: an exception's arguments are exact after any number of nested hops.
@@ -204,7 +195,7 @@ fn n07_exception_arguments_are_exact_after_nested_hops() {
         let failure = sim.get(A, there, Op::Call, &[int(hops)]).unwrap_err();
         assert_eq!(failure.exception(), Some(("app.Broken", &args[..])), "after {hops} hops");
     }
-    close(sim, there);
+    sim.close(there);
 }
 
 fn raiser_of(args: Vec<Owned>) -> impl Fn(farref_core::dispatch::Reply<'_>) -> farref_core::dispatch::Done {
@@ -255,7 +246,7 @@ fn n12_deep_callbacks_end_at_an_explicit_limit() {
         assert_eq!(failure.exception(), Some(("RuntimeError", &["too deep".into()][..])), "{hops} hops");
     }
     assert_eq!(sim.get(A, there, Op::Call, &[int(2)]), Ok(int(1)));
-    close(sim, there);
+    sim.close(there);
 }
 
 /// N09: receivers and results that are false, empty or nothing are used as any other.
@@ -281,7 +272,7 @@ fn n09_falsy_receivers_and_results() {
     assert_eq!(sim.get(A, empty, Op::Force, &[]), Ok(OwnedValue::List(vec![])));
     assert_eq!(sim.get(A, x, Op::Call, &[reference(Ref::Import(empty))]), Ok(reference(Ref::Import(empty))));
     sim.sides[A].session.release(empty).unwrap();
-    close(sim, x);
+    sim.close(x);
 }
 
 /// CAL-1, CAL-2: answers come in any order and are matched by id; an id is used again when it is free.
@@ -307,7 +298,7 @@ fn answers_come_in_any_order() {
     sim.sides[B].reply(postponed.next().unwrap(), &int(9));
     sim.run();
     assert_eq!(sim.returned(A, again).outcome, Ok(int(9)));
-    close(sim, x);
+    sim.close(x);
 }
 
 /// CAL-2: a call gets exactly one Return: a second reply changes nothing.
@@ -327,7 +318,7 @@ fn a_second_reply_is_refused_locally() {
     assert_eq!(refused, Err(ReplyError::NoSuchCall));
     sim.run();
     assert_eq!(sim.returned(A, question).outcome, Ok(int(1)));
-    close(sim, x);
+    sim.close(x);
 }
 
 /// FIN-1, FIN-2: an interrupt reaches the running call; the Return's outcome tells what happened.
@@ -349,7 +340,7 @@ fn an_interrupted_call_tells_its_outcome() {
     let expected = Failure { code: ErrorCode::Cancelled, values: vec![true.into()] };
     assert_eq!(sim.returned(A, stopped).outcome, Err(expected));
     assert_eq!(sim.returned(A, finished).outcome, Ok(int(5)));
-    close(sim, x);
+    sim.close(x);
 }
 
 /// FIN-1, FIN-2, REF-3: an abandoned call's Return comes late and with references; nobody is told, and they go back.
@@ -368,7 +359,7 @@ fn the_late_return_of_a_cancelled_call_leaks_nothing() {
     sim.run();
     assert_eq!(sim.sides[A].take(question), None);
     assert_eq!(sim.sides[B].transient(), 0, "the new object was released");
-    close(sim, x);
+    sim.close(x);
 }
 
 /// FIN-3, CAL-3: a cancel that has not gone out when the Return comes is dropped, and the id is free again.
@@ -390,7 +381,7 @@ fn a_cancel_that_meets_its_return_frees_the_id() {
             assert_eq!(sim.sides[B].session.tables().answers, 0, "{mode:?}, pipelined: {pipelined}");
         }
     }
-    close(sim, x);
+    sim.close(x);
 }
 
 /// FIN-3: Finish crosses the Return, and the id may be in use again by the time it arrives: the new call is not touched.
@@ -414,7 +405,7 @@ fn a_finish_that_crossed_the_return_is_ignored() {
     sim.run();
     assert_eq!(sim.returned(A, first).outcome, Ok(int(1)));
     assert_eq!(sim.returned(A, second).outcome, Ok(int(2)));
-    close(sim, x);
+    sim.close(x);
 }
 
 /// CAL-6: a callback's parent is known at the caller; once the call has its reply, it is no parent any more.
@@ -432,7 +423,7 @@ fn a_parent_is_a_call_that_is_being_served() {
     assert_eq!(sim.returned(B, nested).outcome, Ok(int(4)));
     sim.sides[B].reply(answer, &int(1));
     assert_eq!(sim.sides[B].call(directory.parent(answer), &[]), Err(CallError::BadParent));
-    close(sim, x);
+    sim.close(x);
 }
 
 /// CAL-7: arguments are decoded without running anything of the object's: a call with bad arguments has no effect.
@@ -442,7 +433,7 @@ fn bad_arguments_have_no_effect() {
     assert_eq!(code(sim.get(A, x, Op::member(0), &["one".into()])), ErrorCode::BadArguments);
     assert_eq!(code(sim.get(A, x, Op::Next, &[int(0)])), ErrorCode::BadArguments);
     assert_eq!(sim.get(A, x, Op::GetAttr, &["value".into()]), Ok(int(0)));
-    close(sim, x);
+    sim.close(x);
 }
 
 /// ERR-1, ERR-3: codes and exceptions come through as they were given, also where nothing here knows them.
@@ -462,7 +453,7 @@ fn unknown_codes_and_exceptions_are_kept() {
     sim.run();
     assert_eq!(sim.returned(A, question).outcome, Err(failure));
     sim.sides[A].session.release(put_off).unwrap();
-    close(sim, x);
+    sim.close(x);
 }
 
 /// CAL-6: named arguments come by their names, after the positional ones (VAL-8).
@@ -491,7 +482,7 @@ fn named_arguments_come_by_name() {
     });
     sim.run();
     assert_eq!(code(sim.returned(A, twice.unwrap()).outcome), ErrorCode::BadArguments);
-    close(sim, x);
+    sim.close(x);
 }
 
 /// CAL-2, CAL-3: handles of calls that are over, of either side, are refused locally, also when the id is in use again.
@@ -517,7 +508,7 @@ fn handles_of_calls_that_are_over_are_stale() {
     sim.sides[B].reply(answer, &int(3));
     sim.run();
     assert_eq!(sim.returned(A, new).outcome, Ok(int(3)));
-    close(sim, x);
+    sim.close(x);
 }
 
 /// FIN-1: a call is cancelled once on the wire, however often it is commanded, and the last word says whether the outcome
@@ -540,5 +531,5 @@ fn a_call_is_cancelled_once() {
     sim.run();
     assert_eq!(sim.returned(A, first).outcome, Ok(int(0)));
     assert_eq!(sim.sides[A].take(second), None);
-    close(sim, x);
+    sim.close(x);
 }

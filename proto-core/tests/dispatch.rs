@@ -8,15 +8,7 @@ use farref_core::session::{Call, Callee, Host, Import, Ref};
 use farref_core::value::OwnedValue;
 
 fn serving(object: impl Object + 'static) -> (Sim<Host>, Import) {
-    let mut sim = Sim::new(LIMITS);
-    sim.sides[B].add_root("x", object);
-    let x = sim.root(A, "x");
-    (sim, x)
-}
-
-fn close(mut sim: Sim<Host>, held: Import) {
-    sim.sides[A].session.release(held).unwrap();
-    sim.assert_baseline();
+    Sim::new(LIMITS).serving(object)
 }
 
 fn tuple(items: &[Owned]) -> Owned {
@@ -40,7 +32,7 @@ fn c07_attributes_and_special_methods() {
     assert_eq!(code(sim.get(A, x, Op::SetAttr, &["name".into(), int(3)])), ErrorCode::AccessDenied);
     assert_eq!(code(sim.get(A, x, Op::DelAttr, &["increment".into()])), ErrorCode::AccessDenied);
     assert_eq!(code(sim.get(A, x, Op::SetAttr, &["value".into()])), ErrorCode::BadArguments);
-    close(sim, x);
+    sim.close(x);
     let board = Sim::<Host>::new(LIMITS).sides[B].board.clone();
     let items = Items::default();
     items.borrow_mut().extend((0..11).map(int));
@@ -60,7 +52,7 @@ fn c07_attributes_and_special_methods() {
     assert_eq!(sim.get(A, x, Op::Equals, std::slice::from_ref(&contents)), Ok(true.into()));
     assert_eq!(sim.get(A, x, Op::Equals, &[OwnedValue::List(vec![])]), Ok(false.into()));
     assert_eq!(sim.get(A, x, Op::Equals, &[int(1)]), Ok(OwnedValue::NotImplemented));
-    close(sim, x);
+    sim.close(x);
 }
 
 /// C22. OPS-3, DIR-1: an unknown name is a typed error that harms nothing, and so is an unknown number.
@@ -85,7 +77,7 @@ fn c22_an_unknown_name_is_a_typed_error() {
     assert_eq!(sim.get(A, Import::DIRECTORY, Op::GetItem, &["nothing".into()]), missing("nothing".into()));
     assert_eq!(sim.get(A, x, Op::SetAttr, &["nothing".into(), int(1)]), missing("nothing".into()));
     assert_eq!(sim.get(A, x, Op::member(0), &[int(1)]), Ok(int(1)));
-    close(sim, x);
+    sim.close(x);
 }
 
 /// C23. DIR-1, OPS-2: the directory lists its names, and describes them.
@@ -127,7 +119,7 @@ fn what_an_object_does_not_do_is_unsupported() {
     }
     assert_eq!(code(sim.get(A, Import::DIRECTORY, Op::SetAttr, &["x".into(), int(1)])), ErrorCode::Unsupported);
     assert_eq!(sim.get(A, x, Op::GetAttr, &["value".into()]), Ok(int(0)));
-    close(sim, x);
+    sim.close(x);
 }
 
 /// OPS-2, OPS-3: Describe numbers the members; by name, by number and as CallMember it is the same operation.
@@ -141,7 +133,7 @@ fn a_member_is_called_by_name_by_number_and_as_an_op() {
     assert_eq!(sim.get(A, x, Op::CallMethod, &["increment".into(), int(1)]), Ok(int(1)));
     assert_eq!(sim.get(A, x, Op::CallMethod, &[int(0), int(1)]), Ok(int(2)));
     assert_eq!(sim.get(A, x, Op::member(0), &[int(1)]), Ok(int(3)));
-    close(sim, x);
+    sim.close(x);
 }
 
 /// OPS-4, VAL-5: Force gives all contents in one Return; what has an identity among them stays a reference.
@@ -170,7 +162,7 @@ fn force_gives_the_contents_in_one_return() {
     sim.sides[A].release(&returned);
     sim.sides[A].release(&forced);
     sim.sides[A].session.release(table).unwrap();
-    close(sim, x);
+    sim.close(x);
 }
 
 /// OPS-1, REL-5: an iterator is a reference; Next gives up to so many items, and an empty tuple at the end.
@@ -189,7 +181,7 @@ fn an_iterator_gives_items_in_batches() {
         assert_eq!(sim.get(A, next, Op::Next, &[int(2)]), Ok(tuple(&expected)));
     }
     sim.sides[A].release(&iterator);
-    close(sim, x);
+    sim.close(x);
 }
 
 /// ERR-3: exceptions of an object, and results of an object that are not well formed.
@@ -197,7 +189,7 @@ fn an_iterator_gives_items_in_batches() {
 fn an_object_that_errs_harms_only_its_call() {
     let (mut sim, x) = serving(raiser());
     assert_eq!(raised(sim.get(A, x, Op::Call, &["KeyError".into(), "k".into()])), "KeyError");
-    close(sim, x);
+    sim.close(x);
     const MEMBERS: &[Member] = &[Member::method("bad", "its result is not well formed")];
     let (mut sim, x) = serving(object(MEMBERS, |action, _, reply| match action {
         Action::Method(0) => reply.value(|writer| writer.tuple(2)),
@@ -206,7 +198,7 @@ fn an_object_that_errs_harms_only_its_call() {
     for op in [Op::member(0), Op::Call] {
         assert_eq!(raised(sim.get(A, x, op, &[])), "RuntimeError");
     }
-    close(sim, x);
+    sim.close(x);
 }
 
 /// REF-3, ANS-1: a reply may be given later, in any order, and an object may keep a reference beyond the call; what it did
@@ -224,5 +216,5 @@ fn references_that_are_not_kept_go_after_the_dispatch() {
     sim.sides[B].reply(postponed.next().unwrap(), &int(1));
     sim.run();
     assert_eq!(sim.returned(A, question).outcome, Ok(int(1)));
-    close(sim, x);
+    sim.close(x);
 }

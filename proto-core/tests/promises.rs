@@ -10,16 +10,7 @@ use farref_core::session::{Call, CallError, Callee, Host, Import, Question, Ref,
 use farref_core::value::OwnedValue;
 
 fn serving(object: impl Object + 'static) -> (Sim<Host>, Import) {
-    let mut sim = Sim::new(LIMITS).trace();
-    sim.sides[B].add_root("x", object);
-    let x = sim.root(A, "x");
-    sim.mark();
-    (sim, x)
-}
-
-fn close(mut sim: Sim<Host>, held: Import) {
-    sim.sides[A].session.release(held).unwrap();
-    sim.assert_baseline();
+    Sim::new(LIMITS).trace().serving(object)
 }
 
 /// Two roots whose calls are put off; A holds both.
@@ -65,7 +56,7 @@ fn a_pipelined_call_runs_on_the_object_that_the_answer_settles_to() {
     assert_eq!(sim.round_trips(number.at), 1.0);
     let made = sim.returned(A, made);
     sim.sides[A].release(&made);
-    close(sim, x);
+    sim.close(x);
 }
 
 /// ANS-3: it does not matter when the answer settles, or how many answers a call names.
@@ -87,7 +78,7 @@ fn a_call_waits_for_all_answers_that_it_names() {
     let settled = sim.returned(A, asked[0]);
     sim.sides[A].release(&settled);
     sim.sides[A].session.release(q).unwrap();
-    close(sim, p);
+    sim.close(p);
 }
 
 /// ANS-3: calls that waited run in the order of their ordinals, whichever way their answers settle, and before a later
@@ -113,7 +104,7 @@ fn calls_that_waited_run_in_order() {
     assert_eq!(*order.borrow(), (0..6).map(int).collect::<Vec<_>>());
     let settled = sim.returned(A, asked);
     sim.sides[A].release(&settled);
-    close(sim, p);
+    sim.close(p);
 }
 
 /// ANS-3: what depends on a failed answer is broken, with the code, and never starts; so is what depends on that.
@@ -136,7 +127,7 @@ fn a_broken_promise_breaks_what_depends_on_it() {
     assert_eq!(fails(sim.returned(A, argument).outcome), (ErrorCode::Broken, vec![denied]));
     assert_eq!(second.next(), None, "it never started");
     sim.sides[A].session.release(q).unwrap();
-    close(sim, p);
+    sim.close(p);
 }
 
 /// ANS-3: a chain of 20,000 calls, each of which waits for the one before, breaks without a deep stack.
@@ -155,7 +146,7 @@ fn a_long_chain_breaks_in_bounded_stack() {
     sim.sides[B].session.refuse(postponed.next().unwrap(), ErrorCode::Overloaded, 0).unwrap();
     sim.run();
     assert_eq!(code(sim.returned(A, last).outcome), ErrorCode::Broken);
-    close(sim, x);
+    sim.close(x);
 }
 
 /// ANS-1: only a call that says so may be named; a cancelled one may not be named any more, since whether its answer is
@@ -178,7 +169,7 @@ fn only_a_pipelined_call_that_is_wanted_is_a_promise() {
     // ANS-2: nor one that has its Return.
     assert_eq!(sim.sides[A].call(on(cancelled, Op::Call), &[]), Err(CallError::NotAPromise));
     sim.sides[A].session.release(q).unwrap();
-    close(sim, p);
+    sim.close(p);
 }
 
 /// ANS-2: a message names four answers at most; naming one twice counts once. A promise names only earlier calls, so a
@@ -208,7 +199,7 @@ fn a_call_names_at_most_four_answers() {
     assert_eq!(returned.outcome, Ok(OwnedValue::Tuple([&half[..], &half[..]].concat())));
     sim.sides[A].release(&first);
     sim.sides[A].release(&returned);
-    close(sim, x);
+    sim.close(x);
 }
 
 /// ANS-4, OPS-5: operations on an answer that settled to a value work on the value.
@@ -260,7 +251,7 @@ fn operations_on_an_answer_that_is_a_value() {
         let expected = (ErrorCode::Unsupported, vec![int(op.number() as i64)]);
         assert_eq!(fails(sim.returned(A, part).outcome), expected);
     }
-    close(sim, x);
+    sim.close(x);
 }
 
 /// ANS-4, OPS-5: a value of any size is worked on, and so are references inside it.
@@ -276,7 +267,7 @@ fn operations_on_a_large_answer_with_references() {
     assert_eq!(sim.returned(A, second).outcome, Ok(reference(Ref::Local(inner))));
     assert_eq!(sim.returned(A, first).outcome, Ok("long".repeat(1000).into()));
     assert_eq!(sim.returned(A, all).outcome, Ok(value));
-    close(sim, x);
+    sim.close(x);
 }
 
 /// ANS-4: dispatch without memory does not compare one kept value with another; it says so, and never says that they differ.
@@ -288,7 +279,7 @@ fn a_kept_value_is_not_compared_with_another() {
     let same = sim.call(A, on(left, Op::Equals), &[reference(Ref::Promise(right))]);
     sim.run();
     assert_eq!(sim.returned(A, same).outcome.unwrap_err().code, ErrorCode::NotKept);
-    close(sim, x);
+    sim.close(x);
 }
 
 /// ANS-4: a callee that has no room to keep a value says so, and the value itself still comes.
@@ -304,7 +295,7 @@ fn a_value_that_was_not_kept() {
     sim.run();
     assert_eq!(sim.returned(A, asked).outcome, Ok("value".into()));
     assert_eq!(code(sim.returned(A, length).outcome), ErrorCode::NotKept);
-    close(sim, x);
+    sim.close(x);
 }
 
 /// ANS-4: a settled answer holds the object it settled to, also after the slot was released and used for another.
@@ -334,7 +325,7 @@ fn a_settled_answer_holds_the_object_not_the_slot() {
     sim.run();
     assert_eq!(sim.returned(A, call).outcome, Ok(int(0)));
     sim.sides[A].session.release(put_off).unwrap();
-    close(sim, x);
+    sim.close(x);
 }
 
 /// ANS-5, FIN-1: after the Return the promise is the reference, and one Finish with mode 0 goes with the next output. A
@@ -350,7 +341,7 @@ fn a_return_replaces_the_promise() {
     assert_eq!(sim.sides[A].call(on(asked, Op::Call), &[]), Err(CallError::NotAPromise));
     let finishes: Vec<_> = sim.log.iter().filter(|line| line.contains("Finish(")).collect();
     assert_eq!(finishes.len(), 1, "{finishes:?}");
-    close(sim, x);
+    sim.close(x);
 }
 
 /// ANS-6: an answer that settled to an object of the caller is called there, as a nested call.
@@ -368,7 +359,7 @@ fn a_call_on_an_answer_that_came_home_is_forwarded() {
     let [forwarded] =
         [sim.log.iter().filter(|line| line.contains("\"B\" Call(") && line.contains("parent: Some")).count()];
     assert_eq!(forwarded, 2, "{:#?}", sim.log);
-    close(sim, x);
+    sim.close(x);
 }
 
 /// FIN-2: a waiting call that is interrupted never starts.
@@ -393,7 +384,7 @@ fn a_waiting_call_that_is_interrupted_never_starts() {
     sim.run();
     assert_eq!(second.next(), None);
     sim.sides[A].session.release(q).unwrap();
-    close(sim, p);
+    sim.close(p);
 }
 
 /// FIN-4: an abandoned answer stays for the calls that name it; its own result is nobody's.
@@ -409,7 +400,7 @@ fn an_abandoned_answer_stays_for_those_who_name_it() {
     assert_eq!(sim.returned(A, length).outcome, Ok(int(4)));
     assert_eq!(sim.sides[A].take(asked), None);
     sim.sides[A].session.release(q).unwrap();
-    close(sim, p);
+    sim.close(p);
 }
 
 /// CAL-3, ANS-1: an id is not used again before its Finish went out and those that name its answer have their Returns.
@@ -473,7 +464,7 @@ fn a_waiting_call_holds_what_came_home() {
         }
         sim.run();
         assert!(sim.sides[B].freed.contains(&thing));
-        close(sim, p);
+        sim.close(p);
     }
 }
 
@@ -514,5 +505,5 @@ fn a_kept_value_holds_what_it_refers_to() {
     }
     sim.run();
     assert!(!sim.sides[A].has(own));
-    close(sim, pair);
+    sim.close(pair);
 }

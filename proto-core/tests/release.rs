@@ -19,11 +19,6 @@ fn makers() -> (Sim<Host>, Import) {
     (sim, make)
 }
 
-fn close(mut sim: Sim<Host>, held: Import) {
-    sim.sides[A].session.release(held).unwrap();
-    sim.assert_baseline();
-}
-
 fn import(returned: &Returned) -> Import {
     match returned.outcome {
         Ok(OwnedValue::Reference(Ref::Import(import))) => import,
@@ -62,7 +57,7 @@ fn n04_tables_are_at_the_baseline_after_release() {
     assert_eq!(sim.sent(A).messages, 200_u64.div_ceil(32));
     assert_eq!(sim.sent(B).messages, 0);
     assert_eq!(sim.sides[B].freed.len(), 200);
-    close(sim, make);
+    sim.close(make);
 }
 
 /// REL-2, REF-4: a Release that crosses a newer copy of the reference does not free the slot.
@@ -85,7 +80,7 @@ fn a_release_that_crosses_a_new_copy_is_ignored() {
     assert_eq!(import(&returned), same, "the same slot and generation");
     assert_eq!(sim.get(A, same, Op::member(0), &[int(1)]), Ok(int(1)));
     sim.sides[A].release(&returned);
-    close(sim, make);
+    sim.close(make);
 }
 
 /// REL-1: a copy that arrives before the Release went out clears the mark; no Release is sent.
@@ -109,7 +104,7 @@ fn a_new_copy_clears_the_mark() {
     sim.run();
     assert_eq!(sim.counts().messages, 0);
     sim.sides[A].release(&returned);
-    close(sim, make);
+    sim.close(make);
 }
 
 /// REL-3: a freed slot comes back in the next generation, and the slot that has been free longest comes first.
@@ -127,7 +122,7 @@ fn slots_are_used_again_in_turn_and_in_the_next_generation() {
         assert_ne!(import(new), import(&first[old]));
     }
     again.iter().for_each(|returned| sim.sides[A].release(returned));
-    close(sim, make);
+    sim.close(make);
 }
 
 /// REL-3: the generation after 65,535 is 0, and nothing is lost on the way.
@@ -249,7 +244,7 @@ fn a_running_call_holds_its_target() {
     assert_eq!(sim.returned(A, running).outcome, Ok(int(4)));
     assert!(!sim.sides[B].has(target));
     sim.sides[A].session.release(give).unwrap();
-    close(sim, make);
+    sim.close(make);
 }
 
 /// CAL-4, REL-3: an object that a call holds is sent again: the same slot, in the generation after the one released.
@@ -272,7 +267,7 @@ fn an_object_that_is_held_and_sent_again_is_not_freed() {
     sim.sides[A].session.release(again).unwrap();
     sim.run();
     assert_eq!(sim.sides[B].freed, [target]);
-    close(sim, make);
+    sim.close(make);
 }
 
 /// REF-3: the references of a call that is refused are entered, and go back.
@@ -287,7 +282,7 @@ fn the_references_of_a_refused_call_go_back() {
         assert_eq!(sim.sides[B].session.tables().imports, 0);
     }
     assert_eq!(sim.sides[A].freed.len(), ops.len());
-    close(sim, make);
+    sim.close(make);
 }
 
 /// REL-1, ADM-6: Release and Finish go out in as many messages as the output has room for, however little that is.
