@@ -5,9 +5,9 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::connection::{Connection, Options};
-use crate::error::Error;
-use crate::object::Directory;
+use farref_host::{Connection, Directory, Error, Options};
+
+use crate::connection;
 
 /// A child process that serves on its standard input and output. Its standard error is that of this process, unless the
 /// command says otherwise. Dropping it closes the session and waits for the process.
@@ -34,7 +34,7 @@ impl ChildProcess {
         let (Some(read), Some(write)) = (child.stdout.take(), child.stdin.take()) else {
             return Err(Error::Misplaced("the child has no pipes"));
         };
-        match Connection::open(read, write, directory, options) {
+        match connection::open_fds(read, write, directory, options) {
             Ok(connection) => Ok(Self { connection, child: Mutex::new(child) }),
             Err(error @ (Error::NoPeer | Error::Ended(_))) => {
                 // One that was killed may well have been so for writing what nobody reads any more.

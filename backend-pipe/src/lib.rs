@@ -3,14 +3,14 @@
 //! A program that serves an object on its stdin and stdout:
 //!
 //! ```no_run
-//! use farref_pipe::{Connection, Directory, Function, Options, Value};
+//! use farref_pipe::{Directory, Function, Options, Value};
 //!
-//! let directory = Directory::new().with("greet", "says hello", Function::new(|args| {
+//! let directory = Directory::new().with("greet", "says hello", Function::inline(|args| {
 //!     let name = args.get(0).and_then(Value::as_str).unwrap_or("you").to_owned();
 //!     Ok(Value::from(format!("hello {name}")))
 //! }));
 //! let (input, output) = farref_pipe::take_stdio()?;
-//! Connection::open(input, output, directory, Options::default())?.wait_closed();
+//! farref_pipe::open_fds(input, output, directory, Options::default())?.wait_closed();
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -32,32 +32,18 @@
 //! - [`Object`]: what one's own objects implement; [`Function`], [`List`], [`Map`] and [`Directory`] are ready.
 //! - [`Value`]: what travels; immutable values by value, objects by [`Reference`].
 
-mod args;
-mod call;
 mod child;
 mod connection;
-mod container;
-mod error;
-mod object;
-mod proxy;
-mod serve;
 mod stdio;
-mod value;
 
-pub use args::Args;
 pub use child::ChildProcess;
-pub use connection::{Connection, Options, Traffic};
-pub use container::{List, Map};
-pub use error::Error;
-pub use farref_core::dispatch::MemberKind;
-pub use farref_core::message::{CloseCode, ErrorCode, Op};
-pub use farref_core::session::{CallError, Ended, Tables};
-pub use object::{Action, Directory, Function, Member, Object};
-pub use proxy::{Items, Pending, Promise, Proxy, Remote};
+pub use connection::open;
+#[cfg(unix)]
+pub use connection::open_fds;
+pub use farref_host::*;
 #[cfg(unix)]
 pub use stdio::take_stdio;
 pub use stdio::{ReadFn, WriteFn};
-pub use value::{Exception, Reference, Value};
 
 /// The examples of the README compile.
 #[cfg(doctest)]

@@ -49,9 +49,9 @@ pub fn take_stdio() -> io::Result<(std::fs::File, std::fs::File)> {
 /// let ((to_server, from_client), (to_client, from_server)) = (mpsc::channel(), mpsc::channel());
 /// let (read, write) = end(from_client, to_client);
 /// let directory = Directory::new().with("one", "is 1", farref_pipe::Function::new(|_| Ok(1.into())));
-/// std::thread::spawn(move || Connection::open(read, write, directory, Options::default()).map(|server| server.wait_closed()));
+/// std::thread::spawn(move || farref_pipe::open(read, write, directory, Options::default()).map(|server| server.wait_closed()));
 /// let (read, write) = end(from_server, to_server);
-/// let client = Connection::open(read, write, Directory::new(), Options::default())?;
+/// let client = farref_pipe::open(read, write, Directory::new(), Options::default())?;
 /// assert_eq!(client.root().invoke("one", ())?.as_int(), Some(1));
 /// # Ok::<(), farref_pipe::Error>(())
 /// ```

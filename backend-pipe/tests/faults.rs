@@ -23,7 +23,7 @@ fn scripted(bytes: &[u8]) -> Result<Connection, Error> {
     right.write_all(bytes).expect("written");
     right.shutdown(std::net::Shutdown::Write).expect("the end");
     thread::spawn(move || right.read_to_end(&mut Vec::new()));
-    Connection::open(left.try_clone().expect("a clone"), left, Directory::new(), Options::default())
+    farref_pipe::open(left.try_clone().expect("a clone"), left, Directory::new(), Options::default())
 }
 
 /// A Hello with generous limits.
@@ -59,7 +59,7 @@ fn an_echo_is_no_peer() {
     let (left, right) = UnixStream::pair().expect("a socket pair");
     let mut write = right.try_clone().expect("a clone");
     thread::spawn(move || std::io::copy(&mut { right }, &mut write));
-    let opened = Connection::open(left.try_clone().expect("a clone"), left, Directory::new(), Options::default());
+    let opened = farref_pipe::open(left.try_clone().expect("a clone"), left, Directory::new(), Options::default());
     assert!(matches!(opened, Err(Error::NoPeer)));
 }
 

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use common::{echo, open, pair, pair_with, until};
 use farref_pipe::{
-    Action, Args, CallError, Connection, Directory, Ended, Error, ErrorCode, Function, List, Map, Object, Options,
-    Proxy, ReadFn, Reference, Remote, Value, WriteFn,
+    Action, Args, CallError, Directory, Ended, Error, ErrorCode, Function, List, Map, Object, Options, Proxy, ReadFn,
+    Reference, Remote, Value, WriteFn,
 };
 
 /// Runs a function when it is dropped.
@@ -208,7 +208,7 @@ fn calls_fail_when_nothing_can_be_written() {
         }
         io::Write::write_all(&mut writing, bytes)
     });
-    let client = Connection::open(reading, write, Directory::new(), Options::default()).expect("it opens");
+    let client = farref_pipe::open(reading, write, Directory::new(), Options::default()).expect("it opens");
     let _server = server.join().expect("it opens");
     assert_eq!(client.root().invoke("echo", [1]), Ok(1.into()));
     broken.store(1, Ordering::SeqCst);
@@ -231,7 +231,7 @@ fn a_channel_that_panics_ends_the_session() {
         assert!(total < 2000, "out of cheese");
         Ok(count)
     });
-    let client = Connection::open(read, left, Directory::new(), Options::default()).expect("it opens");
+    let client = farref_pipe::open(read, left, Directory::new(), Options::default()).expect("it opens");
     let _server = server.join().expect("it opens");
     let outcome = (0..100).try_for_each(|_| client.root().invoke("echo", ["x".repeat(100)]).map(drop));
     assert_eq!(outcome, Err(Error::Ended(Ended::LinkLost)));

@@ -119,7 +119,7 @@ fn two_peers_that_fill_both_pipes_do_not_hang() {
             }
         })
     };
-    let both = [work(client), work(server)];
+    let both = [work(client.clone()), work(server.clone())];
     both.into_iter().for_each(|side| side.join().expect("it went through"));
 }
 
@@ -156,9 +156,10 @@ fn the_end_of_the_stream_fails_all_calls() {
     );
     let cut = right.try_clone().expect("a clone");
     thread::spawn(move || {
-        Connection::open(right.try_clone().expect("a clone"), right, never, Options::default()).map(|c| c.wait_closed())
+        farref_pipe::open(right.try_clone().expect("a clone"), right, never, Options::default())
+            .map(|c| c.wait_closed())
     });
-    let client = Connection::open(left.try_clone().expect("a clone"), left, Directory::new(), Options::default())
+    let client = farref_pipe::open(left.try_clone().expect("a clone"), left, Directory::new(), Options::default())
         .expect("it opens");
     let calls: Vec<_> = (0..10).map(|_| client.root().start("never", ()).expect("a call")).collect();
     cut.shutdown(std::net::Shutdown::Both).expect("cut");

@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
 
-use farref_pipe::{Connection, Directory, Ended, Options, take_stdio};
+use farref_pipe::{Directory, Ended, Options, take_stdio};
 
 use crate::args::ServeArgs;
 use crate::exit::{Exit, Failure};
@@ -28,7 +28,7 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
     if args.demo {
         directory = roots::demo(directory, &share);
     }
-    let connection = Connection::open(input, output, directory, Options::default())?;
+    let connection = farref_pipe::open(input, output, directory, Options::default())?;
     share.connected(&connection);
     match connection.wait_closed() {
         Ended::PeerClosed(_) | Ended::LinkLost | Ended::Closed(_) => Ok(()),

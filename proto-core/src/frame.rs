@@ -44,21 +44,11 @@ pub enum Split<'f> {
 ///
 /// After [`Split::Bad`] give the session an empty body: it ends with the rule that was broken.
 pub fn split(received: &[u8], max_message: u32) -> Split<'_> {
-    let mut length = 0u64;
-    let mut used = 0usize;
-    loop {
-        let Some(&byte) = received.get(used) else {
-            return Split::Incomplete;
-        };
-        length |= u64::from(byte & 0x7F) << (7 * used as u32);
-        used += 1;
-        if byte & 0x80 == 0 {
-            break;
-        }
-        if used == 5 {
-            return Split::Bad;
-        }
-    }
+    let (length, used) = match prefix(received) {
+        Prefix::Whole(length, used) => (length, used),
+        Prefix::Incomplete => return Split::Incomplete,
+        Prefix::TooLong => return Split::Bad,
+    };
     if length == 0 || length > u64::from(max_message) || varint_len(length) != used {
         return Split::Bad;
     }
@@ -67,6 +57,33 @@ pub fn split(received: &[u8], max_message: u32) -> Split<'_> {
         Some((body, rest)) => Split::Record { body, rest },
         None => Split::Incomplete,
     }
+}
+
+/// How many bytes have to be there for the first record to be whole, its length included: what [`Split::Incomplete`] waits for.
+/// One more than there are, as long as not even the length is there.
+pub fn wanted(received: &[u8]) -> usize {
+    match prefix(received) {
+        Prefix::Whole(length, used) => usize::try_from(length).unwrap_or(usize::MAX).saturating_add(used),
+        Prefix::Incomplete | Prefix::TooLong => received.len() + 1,
+    }
+}
+
+enum Prefix {
+    /// The length, and how many bytes it takes.
+    Whole(u64, usize),
+    Incomplete,
+    TooLong,
+}
+
+fn prefix(received: &[u8]) -> Prefix {
+    let mut length = 0u64;
+    for (at, &byte) in received.iter().take(5).enumerate() {
+        length |= u64::from(byte & 0x7F) << (7 * at as u32);
+        if byte & 0x80 == 0 {
+            return Prefix::Whole(length, at + 1);
+        }
+    }
+    if received.len() < 5 { Prefix::Incomplete } else { Prefix::TooLong }
 }
 
 /// Finds the preamble behind a banner, fed byte runs of any size.
@@ -125,6 +142,14 @@ mod tests {
         assert_eq!(split(&[], 64), Split::Incomplete);
         let exact = [64; 65];
         assert_eq!(split(&exact, 64), Split::Record { body: &exact[1..], rest: &[] });
+    }
+
+    #[test]
+    fn what_is_wanted_is_the_whole_record() {
+        assert_eq!(wanted(&[]), 1);
+        assert_eq!(wanted(&[0x80]), 2);
+        assert_eq!(wanted(&[0x80, 1]), 130);
+        assert_eq!(wanted(&[3, 0, 0]), 4);
     }
 
     /// FRM-1: in any chunking, behind a banner that holds the beginning of a preamble.

@@ -27,7 +27,7 @@ pub fn pair_with(
 }
 
 pub fn open(stream: UnixStream, directory: Directory, options: Options) -> Connection {
-    Connection::open(stream.try_clone().expect("a clone"), stream, directory, options).expect("it opens")
+    farref_pipe::open(stream.try_clone().expect("a clone"), stream, directory, options).expect("it opens")
 }
 
 /// A directory with a function that gives back its argument.

@@ -16,7 +16,8 @@ fn pair() -> (Connection, Connection) {
     let list = Function::new(|args: Args| Ok(Reference::local(List::new(args.positional)).into()));
     let directory = Directory::new().with("echo", "", echo).with("list", "", list);
     let open = |stream: UnixStream, directory| {
-        Connection::open(stream.try_clone().expect("a clone"), stream, directory, Options::default()).expect("it opens")
+        farref_pipe::open(stream.try_clone().expect("a clone"), stream, directory, Options::default())
+            .expect("it opens")
     };
     let peer = thread::spawn(move || open(right, directory));
     (open(left, Directory::new()), peer.join().expect("it opens"))

@@ -391,6 +391,13 @@ mod growing {
         limit: usize,
     }
 
+    impl GrowingBuffer {
+        /// Exchanges the bytes, whatever they are.
+        pub(crate) fn swap(&mut self, bytes: &mut Vec<u8>) {
+            core::mem::swap(&mut self.bytes, bytes);
+        }
+    }
+
     impl Buffer for GrowingBuffer {
         fn new(limit: usize) -> Self {
             Self { bytes: Vec::new(), limit }

@@ -90,10 +90,14 @@ impl<B: Buffer> Outgoing<B> {
         self.buffer.grow(self.end + bytes)
     }
 
-    /// Puts the length before a body that was written at `at`, and moves the body up to it.
+    /// Puts the length before a body that was written at `at`, and moves the body up to it, unless nothing stands before it.
     fn put_prefix(&mut self, at: usize, length: usize) {
         let bytes = self.buffer.bytes_mut();
         let prefix = varint_len(length as u64);
+        if self.start == self.end {
+            self.start = at.saturating_sub(prefix);
+            self.end = self.start;
+        }
         if let Some(room) = bytes.get_mut(self.end..self.end + prefix) {
             Writer::new(room).varint(length as u64);
         }
@@ -141,6 +145,22 @@ impl<S: Storage> Session<S> {
         }
         self.transmitted(count);
         count
+    }
+
+    /// Takes all output by exchanging buffers, so that nothing is copied: it stands in `buffer` at the place that this tells.
+    /// What was in `buffer` is lost, its memory is used on; without output it is left alone.
+    #[cfg(feature = "alloc")]
+    pub fn swap_output(&mut self, buffer: &mut alloc::vec::Vec<u8>) -> core::ops::Range<usize>
+    where
+        S: Storage<Out = super::GrowingBuffer>,
+    {
+        self.pump();
+        let taken = self.out.start..self.out.end;
+        if !taken.is_empty() {
+            self.out.buffer.swap(buffer);
+            (self.out.start, self.out.end) = (0, 0);
+        }
+        taken
     }
 
     /// Output that has been written and not been taken, bytes.

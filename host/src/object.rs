@@ -8,7 +8,9 @@ use farref_core::dispatch::MemberKind;
 use farref_core::message::Op;
 
 use crate::args::Args;
+use crate::call::block_on;
 use crate::error::Error;
+use crate::pool::Task;
 use crate::proxy::Proxy;
 use crate::value::{Reference, Value};
 
@@ -19,7 +21,7 @@ use crate::value::{Reference, Value};
 /// use std::borrow::Cow;
 /// use std::sync::atomic::{AtomicI64, Ordering};
 ///
-/// use farref_pipe::{Action, Args, Error, Member, MemberKind, Object, Value};
+/// use farref_host::{Action, Args, Error, Member, MemberKind, Object, Value};
 ///
 /// #[derive(Default)]
 /// struct Counter(AtomicI64);
@@ -79,6 +81,18 @@ pub trait Object: Send + Sync + 'static {
         false
     }
 
+    /// How its work is to be run.
+    fn runs(&self) -> Runs {
+        Runs::Blocking
+    }
+
+    /// What [`Runs::Async`] objects do instead of [`Self::perform`].
+    #[doc(hidden)]
+    fn perform_as_task(self: Arc<Self>, op: Op, args: Args) -> Task<Result<Value, Error>> {
+        let _ = args;
+        Box::pin(std::future::ready(Err(Error::unsupported(op))))
+    }
+
     /// The object that a call of a member is for, if it is not this one: the directory's roots.
     #[doc(hidden)]
     fn root_named(&self, _name: &Value) -> Option<Arc<dyn Object>> {
@@ -90,6 +104,19 @@ pub trait Object: Send + Sync + 'static {
     fn stands_for(&self) -> Option<&Proxy> {
         None
     }
+}
+
+/// How the work of an object is run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Runs {
+    /// On a thread of its own, where it may wait for whatever it likes.
+    #[default]
+    Blocking,
+    /// At once, where the call was received: nothing of the connection goes on meanwhile. For what is quick and never waits;
+    /// a call that it makes may be started and not waited for. Nor does dropping the object wait.
+    Inline,
+    /// As a task: see [`AsyncObject`].
+    Async,
 }
 
 /// One member of an object.
@@ -182,9 +209,94 @@ impl Action<'_> {
     }
 }
 
+/// An object whose methods are async. [`Async`] makes an [`Object`] of it, which runs as tasks with a runtime, and on threads
+/// without one.
+///
+/// Calls that it makes over the same connection are part of the call being served, as long as they are made by the future
+/// that [`Self::perform`] gives and not by a task of its own.
+///
+/// ```
+/// use farref_host::{Action, Args, Async, AsyncObject, AsyncRemote, Error, Proxy, Reference, Value};
+///
+/// /// Calls what it is given, and tells what that answered.
+/// struct CallBack;
+///
+/// impl AsyncObject for CallBack {
+///     async fn perform(&self, action: Action<'_>, args: Args) -> Result<Value, Error> {
+///         let Action::Call = action else { return action.unsupported() };
+///         match args.get(0).and_then(Value::as_reference).and_then(Reference::remote) {
+///             Some(callee) => callee.call(["hello"]).await,
+///             None => Err(Error::bad_arguments("something to call")),
+///         }
+///     }
+/// }
+/// let directory = farref_host::Directory::new().with("call_back", "calls what it is given", Async(CallBack));
+/// ```
+pub trait AsyncObject: Send + Sync + 'static {
+    /// Its members: see [`Object::members`].
+    fn members(&self) -> Cow<'_, [Member]> {
+        Cow::Borrowed(&[])
+    }
+
+    /// Does what is asked: see [`Object::perform`].
+    fn perform(&self, action: Action<'_>, args: Args) -> impl Future<Output = Result<Value, Error>> + Send;
+
+    /// Whether calls may run at the same time, in any order: see [`Object::is_concurrent`].
+    fn is_concurrent(&self) -> bool {
+        false
+    }
+}
+
+/// An [`AsyncObject`] as an [`Object`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Async<T>(
+    /// The object.
+    pub T,
+);
+
+impl<T: AsyncObject> Object for Async<T> {
+    fn members(&self) -> Cow<'_, [Member]> {
+        self.0.members()
+    }
+
+    fn perform(&self, action: Action<'_>, args: Args) -> Result<Value, Error> {
+        block_on(self.0.perform(action, args))
+    }
+
+    fn is_concurrent(&self) -> bool {
+        self.0.is_concurrent()
+    }
+
+    fn runs(&self) -> Runs {
+        Runs::Async
+    }
+
+    fn perform_as_task(self: Arc<Self>, op: Op, args: Args) -> Task<Result<Value, Error>> {
+        Box::pin(async move {
+            let members = if op == Op::Call { Cow::Borrowed(&[] as &[Member]) } else { self.0.members() };
+            match ask(&members, op, args)? {
+                Some((action, args)) => self.0.perform(action, args).await,
+                None => Ok(describe(&members)),
+            }
+        })
+    }
+}
+
 /// Has an object do what an operation of the wire asks (SPEC section 10).
-pub(crate) fn operate(object: &dyn Object, op: Op, mut args: Args) -> Result<Value, Error> {
+pub(crate) fn operate(object: &dyn Object, op: Op, args: Args) -> Result<Value, Error> {
+    // Neither names a member.
+    if op == Op::Call {
+        return object.perform(Action::Call, args);
+    }
     let members = object.members();
+    match ask(&members, op, args)? {
+        Some((action, args)) => object.perform(action, args),
+        None => Ok(describe(&members)),
+    }
+}
+
+/// What an operation asks: an action, or none if it is to be told which members there are.
+fn ask(members: &[Member], op: Op, mut args: Args) -> Result<Option<(Action<'_>, Args)>, Error> {
     let named_op = op.as_member().is_some() || matches!(op, Op::GetAttr | Op::SetAttr | Op::DelAttr | Op::CallMethod);
     let member = if named_op {
         let name = match op.as_member() {
@@ -210,10 +322,10 @@ pub(crate) fn operate(object: &dyn Object, op: Op, mut args: Args) -> Result<Val
         return Err(Error::denied(format!("{name} is read only")));
     }
     if op == Op::CallMethod || op.as_member().is_some() {
-        return object.perform(Action::Method(name), args);
+        return Ok(Some((Action::Method(name), args)));
     }
     if op == Op::Call {
-        return object.perform(Action::Call, args);
+        return Ok(Some((Action::Call, args)));
     }
     let wrong = || Error::bad_arguments(format!("other arguments for {op}"));
     if !args.named.is_empty() {
@@ -236,14 +348,14 @@ pub(crate) fn operate(object: &dyn Object, op: Op, mut args: Args) -> Result<Val
         (Op::Equals, Some(other), None) => Action::Equals(other),
         (Op::Hash, None, _) => Action::Hash,
         (Op::Force, None, _) => Action::Force,
-        (Op::Describe, None, _) => return Ok(describe(&members)),
+        (Op::Describe, None, _) => return Ok(None),
         (Op::Other(_), ..) => return Err(Error::unsupported(op)),
         _ => return Err(wrong()),
     };
     if operands.next().is_some() {
         return Err(wrong());
     }
-    object.perform(action, args)
+    Ok(Some((action, args)))
 }
 
 fn describe(members: &[Member]) -> Value {
@@ -255,39 +367,6 @@ fn describe(members: &[Member]) -> Value {
         ])
     };
     Value::Tuple(members.iter().map(one).collect())
-}
-
-/// A function as an object: it can be called, by several callers at the same time.
-///
-/// ```
-/// use farref_pipe::{Error, Function, Value};
-///
-/// let double = Function::new(|args| match args.get(0).and_then(Value::as_int) {
-///     Some(number) => Ok(Value::Int(2 * number)),
-///     None => Err(Error::bad_arguments("a number")),
-/// });
-/// ```
-pub struct Function<F>(F);
-
-impl<F: Fn(Args) -> Result<Value, Error> + Send + Sync + 'static> Function<F> {
-    /// Wraps a function.
-    pub fn new(function: F) -> Self {
-        Self(function)
-    }
-}
-
-impl<F: Fn(Args) -> Result<Value, Error> + Send + Sync + 'static> Object for Function<F> {
-    fn is_concurrent(&self) -> bool {
-        true
-    }
-
-    fn perform(&self, action: Action<'_>, args: Args) -> Result<Value, Error> {
-        match action {
-            Action::Call => (self.0)(args),
-            Action::Text(_) => Ok(Value::from("<function>")),
-            other => other.unsupported(),
-        }
-    }
 }
 
 /// Named roots: what a peer finds first (DIR-1).
@@ -321,6 +400,10 @@ impl Directory {
 }
 
 impl Object for Directory {
+    fn runs(&self) -> Runs {
+        Runs::Inline
+    }
+
     fn is_concurrent(&self) -> bool {
         true
     }

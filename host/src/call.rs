@@ -1,8 +1,12 @@
 //! Calls to the peer: their arguments written, their outcome read, and whoever waits for it.
 
 use std::cell::RefCell;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
 
+use event_listener::{EventListener, Listener};
 use farref_core::codec::Writer;
 use farref_core::message::{Descriptor, ErrorCode, Handles, Op};
 use farref_core::session::{
@@ -11,22 +15,31 @@ use farref_core::session::{
 use farref_core::value::{Outcome, Top, Value as Borrowed, ValueError, ValueWriter, Values, operate};
 
 use crate::args::Args;
-use crate::connection::{Core, Dropped, Shared};
 use crate::error::Error;
-use crate::proxy::{Promise, Proxy};
+use crate::link::{Core, Dropped, Lack, Shared, lock};
+use crate::pool::Garbage;
+use crate::proxy::{Promise, Proxy, ProxyInner};
 use crate::value::{Reference, Value, memory_of};
 
 /// What is known of one call: nothing yet, or its outcome.
-pub(crate) struct CallState {
-    outcome: Mutex<Option<(Result<Value, Error>, u64)>>,
-    settled: Condvar,
-    clock: Mutex<Clock>,
-    needs: Mutex<Needs>,
+pub(crate) struct CallState(Mutex<State>);
+
+struct State {
+    is_settled: bool,
+    /// There once it is settled, until it is taken.
+    outcome: Option<Result<Value, Error>>,
+    /// The virtual time of the outcome, once it is there.
+    settled_at: u64,
+    /// The virtual time at which the call was sent, and at which the last nested call within it was answered.
+    sent: u64,
+    nested: u64,
+    needs: Needs,
+    waiting: Vec<Waker>,
 }
 
 /// What a call builds on.
 #[derive(Default)]
-pub(crate) struct Needs {
+struct Needs {
     /// The calls whose answers it named: if it is broken, the reason is theirs. They are not given up meanwhile.
     named: Vec<Arc<OpenCall>>,
     /// The virtual time at which the last of the answers came that were there already. Without computing time, these would
@@ -46,7 +59,11 @@ impl OpenCall {
     /// One whose outcome is known from the start, or, in virtual time, from `at` on.
     pub fn settled(shared: Arc<Shared>, result: Result<Value, Error>, at: u64) -> Self {
         let state = CallState::new(Needs::default());
-        *guard(&state.outcome) = Some((result.map_err(Error::seen_by_caller), at));
+        {
+            let mut state = lock(&state.0);
+            state.outcome = Some(result.map_err(Error::seen_by_caller));
+            (state.is_settled, state.settled_at) = (true, at);
+        }
         Self { shared, question: None, state: Arc::new(state) }
     }
 }
@@ -59,16 +76,72 @@ impl Drop for OpenCall {
     }
 }
 
-/// When a call was sent, and when the last nested call within it was answered.
-#[derive(Default)]
-struct Clock {
-    sent: u64,
-    nested: u64,
+/// Who is told the outcome of a call.
+pub(crate) enum Caller {
+    One(Arc<CallState>),
+    /// One of many that were made at once.
+    Of(Arc<ManyState>, usize),
+}
+
+impl Caller {
+    /// Its Return came, or never will.
+    pub fn settle(self, result: Result<Value, Error>, core: &mut Core) {
+        match self {
+            Self::One(state) => {
+                // The calls whose answers it named are not needed any more, and are not to be dropped under a lock.
+                let named = state.settle(result, &mut core.wakes);
+                if !named.is_empty() {
+                    core.garbage.push(Garbage::named(named));
+                }
+                core.garbage.extend(Garbage::last_of(state));
+            }
+            Self::Of(many, index) => many.settle(index, result, &mut core.wakes),
+        }
+    }
+
+    /// If nobody else has it, it is dropped later.
+    pub fn into_garbage(self) -> Option<Garbage> {
+        match self {
+            Self::One(state) => Garbage::last_of(state),
+            Self::Of(..) => None,
+        }
+    }
+
+    /// What a call of the peer that this one caused belongs to.
+    pub fn cause(&self) -> Option<Arc<CallState>> {
+        match self {
+            Self::One(state) => Some(state.clone()),
+            Self::Of(..) => None,
+        }
+    }
 }
 
 thread_local! {
     /// What this thread is doing: the call that it serves, and its virtual time.
     static CURRENT: RefCell<Current> = const { RefCell::new(Current { serving: None, now: 0 }) };
+    /// Wakes this thread.
+    static THIS_THREAD: Waker = Arc::new(ThisThread(thread::current())).into();
+}
+
+struct ThisThread(Thread);
+
+impl Wake for ThisThread {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Waits, blocking, for a future.
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+    let mut future = std::pin::pin!(future);
+    THIS_THREAD.with(|waker| {
+        loop {
+            if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(waker)) {
+                return output;
+            }
+            thread::park();
+        }
+    })
 }
 
 #[derive(Clone)]
@@ -82,6 +155,10 @@ pub(crate) fn now() -> u64 {
     CURRENT.with_borrow(|current| current.now)
 }
 
+fn pass(at: u64) {
+    CURRENT.with_borrow_mut(|current| current.now = current.now.max(at));
+}
+
 /// The longest message that the peer takes whose call this thread serves, bytes.
 pub(crate) fn callers_max_message() -> usize {
     let shared = CURRENT.with_borrow(|current| current.serving.as_ref().map(|(shared, _)| shared.clone()));
@@ -89,47 +166,49 @@ pub(crate) fn callers_max_message() -> usize {
     peer.map_or(usize::MAX, |most| most as usize)
 }
 
-/// Runs `work` as part of serving a call of the peer: calls that it makes over the same connection are nested (CAL-6).
-/// `cause` is our own call that caused the peer's.
-pub(crate) fn serving<T>(
-    shared: &Arc<Shared>,
-    answer: Answer,
-    cause: Option<&Arc<CallState>>,
-    work: impl FnOnce() -> T,
-) -> T {
-    let now = cause.map_or(0, |cause| cause.arrival());
-    let current = Current { serving: Some((shared.clone(), answer)), now };
-    let before = CURRENT.replace(current);
-    let result = work();
-    let after = CURRENT.replace(before);
-    if let Some(cause) = cause {
-        let mut clock = guard(&cause.clock);
-        clock.nested = clock.nested.max(after.now);
-    }
-    result
+/// What a piece of work is part of: a call of the peer, within which calls over the same connection are nested (CAL-6).
+pub(crate) struct Serving {
+    current: Current,
+    /// Our own call that caused the peer's.
+    cause: Option<Arc<CallState>>,
 }
 
-fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+impl Serving {
+    pub fn new(shared: &Arc<Shared>, answer: Answer, cause: Option<Arc<CallState>>) -> Self {
+        let now = cause.as_ref().map_or(0, |cause| lock(&cause.0).arrival());
+        Self { current: Current { serving: Some((shared.clone(), answer)), now }, cause }
+    }
+
+    /// Does some of the work.
+    pub fn run<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        CURRENT.with_borrow_mut(|current| std::mem::swap(current, &mut self.current));
+        let result = work();
+        CURRENT.with_borrow_mut(|current| std::mem::swap(current, &mut self.current));
+        if let Some(cause) = &self.cause {
+            let mut cause = lock(&cause.0);
+            cause.nested = cause.nested.max(self.current.now);
+        }
+        result
+    }
+}
+
+impl State {
+    /// The time at which what the peer sends because of this call arrives.
+    fn arrival(&self) -> u64 {
+        self.sent.max(self.nested) + 1
+    }
 }
 
 impl CallState {
     fn new(needs: Needs) -> Self {
-        let clock = Mutex::new(Clock { sent: now(), nested: 0 });
-        Self { outcome: Mutex::default(), settled: Condvar::new(), clock, needs: Mutex::new(needs) }
+        let (sent, waiting) = (now(), Vec::new());
+        Self(Mutex::new(State { is_settled: false, outcome: None, settled_at: 0, sent, nested: 0, needs, waiting }))
     }
 
-    /// The time at which what the peer sends because of this call arrives.
-    fn arrival(&self) -> u64 {
-        let clock = guard(&self.clock);
-        clock.sent.max(clock.nested) + 1
-    }
-
-    /// Its Return came, or never will. The calls whose answers it named are given back: it does not need them any more, and
-    /// they are not to be dropped under a lock.
-    #[must_use]
-    pub fn settle(&self, result: Result<Value, Error>) -> Vec<Arc<OpenCall>> {
-        let Needs { named, settled_at } = std::mem::take(&mut *guard(&self.needs));
+    /// Its Return came, or never will. Gives back the calls whose answers it named.
+    fn settle(&self, result: Result<Value, Error>, wakes: &mut Vec<Waker>) -> Vec<Arc<OpenCall>> {
+        let mut state = lock(&self.0);
+        let Needs { named, settled_at } = std::mem::take(&mut state.needs);
         let result = match result {
             // The error of the answer that broke this call came first, since the break came of it (ANS-3).
             Err(Error::Refused(ErrorCode::Broken, values)) => {
@@ -138,43 +217,113 @@ impl CallState {
             }
             result => result,
         };
-        let waited_for = named.iter().filter_map(|named| named.state.settled_at()).max().unwrap_or(0);
-        let at = self.arrival().max(waited_for).max(settled_at);
-        let mut outcome = guard(&self.outcome);
-        if outcome.is_none() {
-            *outcome = Some((result, at));
-            self.settled.notify_all();
+        if !state.is_settled {
+            let waited_for = named.iter().filter_map(|named| named.state.settled_at()).max().unwrap_or(0);
+            state.settled_at = state.arrival().max(waited_for).max(settled_at);
+            (state.is_settled, state.outcome) = (true, Some(result));
+            wakes.append(&mut state.waiting);
         }
         named
     }
 
     fn settled_at(&self) -> Option<u64> {
-        guard(&self.outcome).as_ref().map(|(_, at)| *at)
+        let state = lock(&self.0);
+        state.is_settled.then_some(state.settled_at)
     }
 
     /// The outcome, if it is known.
     pub fn result(&self) -> Option<Result<Value, Error>> {
-        self.outcome().map(|(result, _)| result)
+        lock(&self.0).outcome.clone()
     }
 
     /// The outcome and its virtual time, if it is known.
     pub fn outcome(&self) -> Option<(Result<Value, Error>, u64)> {
-        guard(&self.outcome).clone()
+        let state = lock(&self.0);
+        state.outcome.clone().map(|outcome| (outcome, state.settled_at))
     }
 
     pub fn is_settled(&self) -> bool {
-        guard(&self.outcome).is_some()
+        lock(&self.0).is_settled
     }
 
-    /// Waits for the outcome. Nobody may hold the core's lock here.
-    pub fn wait(&self) -> Result<Value, Error> {
-        let mut outcome = guard(&self.outcome);
-        loop {
-            if let Some((result, at)) = &*outcome {
-                CURRENT.with_borrow_mut(|current| current.now = current.now.max(*at));
-                return result.clone();
+    /// The outcome, as `take` takes it, or a call of the waker when it is there.
+    pub fn poll(
+        &self,
+        cx: &mut Context<'_>,
+        take: impl FnOnce(&mut Option<Result<Value, Error>>) -> Option<Result<Value, Error>>,
+    ) -> Poll<Result<Value, Error>> {
+        let mut state = lock(&self.0);
+        match take(&mut state.outcome) {
+            Some(result) => {
+                let at = state.settled_at;
+                drop(state);
+                pass(at);
+                Poll::Ready(result)
             }
-            outcome = self.settled.wait(outcome).unwrap_or_else(PoisonError::into_inner);
+            None => {
+                if !state.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+                    state.waiting.push(cx.waker().clone());
+                }
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// What is known of many calls that were made at once.
+pub(crate) struct ManyState(Mutex<ManyInner>);
+
+struct ManyInner {
+    calls: Vec<OneOfMany>,
+    left: usize,
+    waiting: Option<Waker>,
+}
+
+enum OneOfMany {
+    Open(Question),
+    Settled(Result<Value, Error>),
+}
+
+/// Many calls that were made at once. Dropping it abandons those that have not returned.
+pub(crate) struct Many {
+    shared: Arc<Shared>,
+    state: Arc<ManyState>,
+}
+
+impl ManyState {
+    fn settle(&self, index: usize, result: Result<Value, Error>, wakes: &mut Vec<Waker>) {
+        let mut many = lock(&self.0);
+        many.left -= 1;
+        many.calls[index] = OneOfMany::Settled(result);
+        if many.left == 0 {
+            wakes.extend(many.waiting.take());
+        }
+    }
+}
+
+impl Future for Many {
+    type Output = Vec<Result<Value, Error>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut many = lock(&self.state.0);
+        if many.left > 0 {
+            many.waiting = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        let results = std::mem::take(&mut many.calls).into_iter().filter_map(|call| match call {
+            OneOfMany::Settled(result) => Some(result),
+            OneOfMany::Open(_) => None,
+        });
+        Poll::Ready(results.collect())
+    }
+}
+
+impl Drop for Many {
+    fn drop(&mut self) {
+        for call in &lock(&self.state.0).calls {
+            if let OneOfMany::Open(question) = call {
+                self.shared.note_dropped(Dropped::Call(*question));
+            }
         }
     }
 }
@@ -182,69 +331,200 @@ impl CallState {
 /// What a call is for.
 #[derive(Clone, Copy)]
 pub(crate) enum Target<'t> {
-    Proxy(Import),
+    Proxy(&'t Arc<ProxyInner>),
     Promise(&'t Arc<OpenCall>),
 }
 
-/// Makes a call. Outside any handler it waits for credit; within one it does not (ADM-2). `settled_at` is the virtual time
-/// from which on the target is known.
-pub(crate) fn start(
-    shared: &Arc<Shared>,
-    target: Target<'_>,
-    op: Op,
-    mut args: Args,
-    pipelined: bool,
-    settled_at: u64,
-) -> Result<OpenCall, Error> {
-    let parent = CURRENT.with_borrow(|current| match &current.serving {
-        Some((serving, answer)) if Arc::ptr_eq(serving, shared) => Some(*answer),
-        _ => None,
-    });
-    let mut core = shared.lock();
-    loop {
+/// A call to be made.
+pub(crate) struct Plan<'p> {
+    pub target: Target<'p>,
+    pub op: Op,
+    /// The first argument, where it is a name.
+    pub name: Option<&'p str>,
+    pub args: Args,
+    pub pipelined: bool,
+    /// The virtual time from which on the target is known.
+    pub settled_at: u64,
+}
+
+impl Plan<'_> {
+    fn shared(&self) -> &Arc<Shared> {
+        match self.target {
+            Target::Proxy(proxy) => proxy.shared(),
+            Target::Promise(call) => &call.shared,
+        }
+    }
+
+    /// Makes the call. Outside any handler it waits for credit; within one it does not (ADM-2).
+    pub fn start(mut self) -> Result<OpenCall, Error> {
+        loop {
+            match self.try_start(true) {
+                Ok(call) => return Ok(call),
+                Err(NotStarted::Error(error)) => return Err(error),
+                Err(NotStarted::Wait(listener)) => listener.wait(),
+            }
+        }
+    }
+
+    /// As [`Self::start`], for tasks.
+    pub async fn begin(mut self) -> Result<OpenCall, Error> {
+        let mut waited = WasTold { shared: self.shared().clone(), told: false };
+        loop {
+            match self.try_start(false) {
+                Ok(call) => {
+                    waited.told = false;
+                    return Ok(call);
+                }
+                Err(NotStarted::Error(error)) => return Err(error),
+                Err(NotStarted::Wait(listener)) => {
+                    waited.told = false;
+                    listener.await;
+                    waited.told = true;
+                }
+            }
+        }
+    }
+
+    fn try_start(&mut self, may_wait: bool) -> Result<OpenCall, NotStarted> {
+        let shared = self.shared().clone();
+        let parent = current_parent(&shared);
+        let mut core = shared.lock();
         // Promises settle under the lock, so that what is replaced here stays replaced.
-        let mut needs = Needs { named: Vec::new(), settled_at };
-        let callee = match target {
-            Target::Proxy(import) => Callee::Import(import),
+        let mut needs = Needs { named: Vec::new(), settled_at: self.settled_at };
+        let callee = match self.target {
+            Target::Proxy(proxy) => Callee::Import(proxy.import()),
             Target::Promise(call) => match call.question {
                 Some(question) if !call.state.is_settled() => {
                     needs.named.push(call.clone());
                     Callee::Promise(question)
                 }
-                _ => return Err(Error::NotMade(CallError::NotAPromise)),
+                _ => return Err(NotStarted::Error(Error::NotMade(CallError::NotAPromise))),
             },
         };
-        if core.is_over() {
-            return Err(Error::Ended(core.session.ended().unwrap_or(Ended::LinkLost)));
+        let call = Call { callee, op: self.op, references: &[], pipelined: self.pipelined, parent };
+        let question = core.make_call(&shared, call, self.name, &mut self.args, &mut needs)?;
+        let state = Arc::new(CallState::new(needs));
+        core.add_call(question, Caller::One(state.clone()));
+        match may_wait {
+            true => shared.unlock_and_flush(core),
+            false => shared.unlock(core),
         }
+        Ok(OpenCall { shared, question: Some(question), state })
+    }
+}
+
+/// Makes calls with each of these arguments at once: they go out together, and the outcomes come together.
+pub(crate) async fn many(
+    proxy: &Arc<ProxyInner>,
+    op: Op,
+    name: Option<&str>,
+    args: impl IntoIterator<Item = Args>,
+) -> Many {
+    let shared = proxy.shared().clone();
+    let state = Arc::new(ManyState(Mutex::new(ManyInner { calls: Vec::new(), left: 0, waiting: None })));
+    let many = Many { shared: shared.clone(), state: state.clone() };
+    let mut all = args.into_iter();
+    let mut next = all.next();
+    while next.is_some() {
+        let wait = {
+            let parent = current_parent(&shared);
+            let mut core = shared.lock();
+            let mut wait = None;
+            while let Some(args) = &mut next {
+                let mut needs = Needs::default(); // a promise among the arguments is not held on to
+                let call =
+                    Call { callee: Callee::Import(proxy.import()), op, references: &[], pipelined: false, parent };
+                match core.make_call(&shared, call, name, args, &mut needs) {
+                    Ok(question) => {
+                        let mut inner = lock(&state.0);
+                        let index = inner.calls.len();
+                        inner.calls.push(OneOfMany::Open(question));
+                        inner.left += 1;
+                        core.add_call(question, Caller::Of(state.clone(), index));
+                        next = all.next();
+                    }
+                    Err(NotStarted::Wait(listener)) => {
+                        wait = Some(listener);
+                        break;
+                    }
+                    Err(NotStarted::Error(error)) => {
+                        lock(&state.0).calls.push(OneOfMany::Settled(Err(error)));
+                        next = all.next();
+                    }
+                }
+            }
+            shared.unlock(core);
+            wait
+        };
+        if let Some(listener) = wait {
+            listener.await;
+        }
+    }
+    many
+}
+
+/// The peer's call that is being served here.
+fn current_parent(shared: &Arc<Shared>) -> Option<Answer> {
+    CURRENT.with_borrow(|current| match &current.serving {
+        Some((serving, answer)) if Arc::ptr_eq(serving, shared) => Some(*answer),
+        _ => None,
+    })
+}
+
+/// Who was told that there is credit and does not use it tells the next.
+struct WasTold {
+    shared: Arc<Shared>,
+    told: bool,
+}
+
+impl Drop for WasTold {
+    fn drop(&mut self) {
+        if self.told {
+            self.shared.pass_on();
+        }
+    }
+}
+
+enum NotStarted {
+    Error(Error),
+    Wait(EventListener),
+}
+
+impl From<Error> for NotStarted {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl Core {
+    fn make_call(
+        &mut self,
+        shared: &Arc<Shared>,
+        call: Call<'_>,
+        name: Option<&str>,
+        args: &mut Args,
+        needs: &mut Needs,
+    ) -> Result<Question, NotStarted> {
+        if self.is_over() {
+            return Err(Error::Ended(self.session.ended().unwrap_or(Ended::LinkLost)).into());
+        }
+        args.values_mut().try_for_each(|value| replace_promises(value, shared, needs))?;
         let mut references = Vec::new();
-        let found = args.values_mut().try_for_each(|value| replace_promises(value, shared, &mut needs));
-        let found =
-            found.and_then(|()| args.values().try_for_each(|value| core.references(shared, value, &mut references)));
+        let found = args.values().try_for_each(|value| self.references(shared, value, &mut references));
         if let Err(error) = found {
-            core.drop_unexported(&references);
-            return Err(error);
+            self.drop_unexported(&references);
+            return Err(error.into());
         }
-        let call = Call { callee, op, references: &references, pipelined, parent };
-        match core.session.call(call, |writer| write_args(writer, &args)) {
-            Ok(question) => {
-                let state = Arc::new(CallState::new(needs));
-                core.calls.insert(question.id(), (question, state.clone()));
-                shared.unlock(core);
-                return Ok(OpenCall { shared: shared.clone(), question: Some(question), state });
+        let made = self.session.call(call.references(&references), |writer| write_args(writer, name, args));
+        made.map_err(|error| {
+            self.drop_unexported(&references);
+            match error {
+                CallError::NoRoom => NotStarted::Wait(shared.listen(Lack::Room)),
+                CallError::Overloaded if call.parent.is_none() => NotStarted::Wait(shared.listen(Lack::Credit)),
+                CallError::Ended(ended) => Error::Ended(ended).into(),
+                error => Error::NotMade(error).into(),
             }
-            Err(error) if error == CallError::NoRoom || error == CallError::Overloaded && parent.is_none() => {
-                core.drop_unexported(&references);
-                core = shared.wait(core);
-            }
-            Err(error) => {
-                core.drop_unexported(&references);
-                return Err(match error {
-                    CallError::Ended(ended) => Error::Ended(ended),
-                    error => Error::NotMade(error),
-                });
-            }
-        }
+        })
     }
 }
 
@@ -266,8 +546,21 @@ fn replace_promises(value: &mut Value, shared: &Arc<Shared>, needs: &mut Needs) 
 }
 
 /// Puts what each promise settles to in its place: for what is done here, without a message.
-pub(crate) fn wait_for_promises(args: &mut Args) -> Result<(), Error> {
-    args.values_mut().try_for_each(|value| each_promise(value, &mut |promise| promise.wait().map(Some)))
+pub(crate) async fn wait_for_promises(args: &mut Args) -> Result<(), Error> {
+    let mut promises = Vec::new();
+    args.values_mut().try_for_each(|value| {
+        each_promise(value, &mut |promise| {
+            promises.push(promise.clone());
+            Ok(None)
+        })
+    })?;
+    for promise in promises {
+        let settled = promise.settled().await?;
+        args.values_mut().try_for_each(|value| {
+            each_promise(value, &mut |other| Ok(Arc::ptr_eq(&other.0, &promise.0).then(|| settled.clone())))
+        })?;
+    }
+    Ok(())
 }
 
 /// Replaces those promises for which there is something else.
@@ -296,8 +589,11 @@ fn each_promise(
     Ok(())
 }
 
-fn write_args(writer: &mut ValueWriter<'_>, args: &Args) -> Result<(), ValueError> {
+fn write_args(writer: &mut ValueWriter<'_>, name: Option<&str>, args: &Args) -> Result<(), ValueError> {
     let mut next = 0;
+    if let Some(name) = name {
+        writer.str(name)?;
+    }
     args.positional.iter().try_for_each(|value| value.write(writer, &mut next))?;
     args.named.iter().try_for_each(|(name, value)| {
         writer.named(name)?;
@@ -476,7 +772,7 @@ impl Core {
 
     /// The one proxy of an import.
     pub fn proxy(&mut self, shared: &Arc<Shared>, import: Import, is_owned: bool) -> Proxy {
-        if let Some(inner) = self.proxies.get(&import).and_then(std::sync::Weak::upgrade) {
+        if let Some(inner) = self.proxy_of(import) {
             if is_owned {
                 // The proxy has its hold already.
                 let _ = self.session.release(import);
@@ -487,7 +783,7 @@ impl Core {
             let _ = self.session.retain(import);
         }
         let proxy = Proxy::new(shared.clone(), import);
-        self.proxies.insert(import, Arc::downgrade(proxy.inner()));
+        self.add_proxy(import, proxy.inner());
         proxy
     }
 

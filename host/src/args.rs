@@ -7,7 +7,7 @@ use crate::value::Value;
 /// Made from nothing, an array, a vector, or step by step:
 ///
 /// ```
-/// use farref_pipe::{Args, Value};
+/// use farref_host::{Args, Value};
 ///
 /// let args = Args::from(["notes.txt"]).and(7).named("mode", "r");
 /// assert_eq!(args.get(1), Some(&Value::Int(7)));

@@ -1,0 +1,178 @@
+//! A session with a peer, as users see it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use farref_core::message::CloseCode;
+use farref_core::session::{Ended, Import, Tables};
+
+use crate::call::{self, OpenCall};
+use crate::error::Error;
+use crate::link::{Core, Shared};
+use crate::proxy::{Promise, Proxy};
+use crate::value::Value;
+
+/// What a connection accepts and may use.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The longest message accepted, bytes.
+    pub max_message: u32,
+    /// Objects of the peer held at a time.
+    pub imports: u32,
+    /// Objects of this process that the peer may hold at a time.
+    pub exports: u32,
+    /// Calls of the peer served at a time.
+    pub serving: u16,
+    /// Calls to the peer under way at a time.
+    pub calls: u16,
+    /// Bytes of calls of the peer being served or waiting.
+    pub call_bytes: u32,
+    /// References in one message.
+    pub handles: u16,
+    /// Levels of nested calls served.
+    pub levels: u16,
+    /// Bytes of output that may wait; a message may have 64 less. At least 128.
+    pub output: usize,
+    /// Bytes of calls that wait for promises, and of results kept for pipelined calls.
+    pub store: usize,
+    /// How long the peer's Hello may take.
+    pub handshake: Duration,
+    /// How long output may wait for a peer that reads nothing. Sockets only: a pipe cannot tell.
+    pub stall: Duration,
+}
+
+impl Default for Options {
+    /// For hosts and for peers that are trusted to use some memory: messages of 4 MiB, a million references, 64 calls served
+    /// at a time, 10 seconds for the handshake and 30 of stalling.
+    fn default() -> Self {
+        Self {
+            max_message: 4 << 20,
+            imports: 1 << 20,
+            exports: 1 << 20,
+            serving: 64,
+            calls: 1024,
+            call_bytes: 16 << 20,
+            handles: 1024,
+            levels: 32,
+            output: 16 << 20,
+            store: 32 << 20,
+            handshake: Duration::from_secs(10),
+            stall: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What went over the wire so far, both ways, all messages but Hello.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Messages.
+    pub messages: u64,
+    /// Bytes, lengths included.
+    pub bytes: u64,
+    /// Round trips that this thread has waited for: the longest chain of messages of which each had to wait for the one
+    /// before, as a clock would show it on which a message takes half a unit and computing takes no time. Tasks that share a
+    /// thread share this, too.
+    pub round_trips: u64,
+}
+
+/// A session with a peer. Clones share it; when the last one is dropped, it is closed.
+#[derive(Clone)]
+pub struct Connection(Arc<Handle>);
+
+struct Handle(Arc<Shared>);
+
+impl Connection {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self(Arc::new(Handle(shared)))
+    }
+
+    /// The peer's directory: its named roots.
+    pub fn root(&self) -> Proxy {
+        Proxy::new(self.shared().clone(), Import::DIRECTORY)
+    }
+
+    /// A promise that is kept already: `value`, where something is asked for that may be on its way.
+    pub fn settled(&self, value: impl Into<Value>) -> Promise {
+        Promise(Arc::new(OpenCall::settled(self.shared().clone(), Ok(value.into()), call::now())))
+    }
+
+    /// The longest message that the peer takes, bytes: what a result has to fit into.
+    pub fn peer_max_message(&self) -> u32 {
+        self.shared().lock().session.peer().map_or(0, |peer| peer.limits.max_message)
+    }
+
+    /// Waits, blocking, for the peer's Hello. The backends do so before they hand a connection out.
+    ///
+    /// # Errors
+    /// [`Error::NoPeer`] if no preamble comes, [`Error::Ended`] if the session ends before it began.
+    pub fn wait_ready(&self) -> Result<(), Error> {
+        self.shared().wait_for(is_ready)
+    }
+
+    /// As [`Self::wait_ready`], for tasks.
+    pub async fn ready(&self) -> Result<(), Error> {
+        self.shared().until(is_ready).await
+    }
+
+    /// Waits, blocking, until the session is over, and tells why.
+    pub fn wait_closed(&self) -> Ended {
+        self.shared().wait_for(|core| core.session.ended())
+    }
+
+    /// As [`Self::wait_closed`], for tasks.
+    pub async fn closed(&self) -> Ended {
+        self.shared().until(|core| core.session.ended()).await
+    }
+
+    /// Says Close and ends the session. What is under way fails.
+    pub fn close(&self) {
+        self.shared().close(CloseCode::Leaving);
+    }
+
+    /// How full the session's tables are. What was dropped counts until its release is sent, which is soon.
+    pub fn tables(&self) -> Tables {
+        self.shared().lock().session.tables()
+    }
+
+    /// Whether nothing is under way and all tables are as they were right after Hello.
+    ///
+    /// If so, all that was sent is on its way and counted in [`Self::traffic`].
+    pub fn is_at_baseline(&self) -> bool {
+        let mut core = self.shared().lock();
+        let at_baseline = core.all_sent() && core.is_at_baseline();
+        self.shared().unlock(core);
+        at_baseline
+    }
+
+    /// What went over the wire so far.
+    pub fn traffic(&self) -> Traffic {
+        let (sent, received) = self.shared().lock().session.ordinals();
+        Traffic { messages: sent + received, bytes: self.shared().bytes(), round_trips: call::now() }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.0.0
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Connection").field("tables", &self.tables()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.close(CloseCode::Leaving);
+    }
+}
+
+fn is_ready(core: &Core) -> Option<Result<(), Error>> {
+    match core.session.ended() {
+        Some(_) if core.no_peer => Some(Err(Error::NoPeer)),
+        _ if core.session.peer().is_some() => Some(Ok(())),
+        Some(ended) => Some(Err(Error::Ended(ended))),
+        None => None,
+    }
+}

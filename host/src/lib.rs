@@ -1,0 +1,42 @@
+//! What farref's backends for hosts share: values, objects and proxies, and the session that calls go over.
+//!
+//! Programs use one of the backends, which give these names again: `farref_pipe` for pipes and child processes, blocking, and
+//! `farref_tokio` for sockets. An [`Object`] can be served by any of them, and a [`Proxy`] of one be handed on by another.
+//! There is no IO here and no runtime. Who writes a backend gives it a [`Driver`] and moves bytes with a [`Link`].
+//!
+//! - [`Connection`]: one session; cloned and shared by threads and tasks.
+//! - [`Proxy`]: an object of the peer; dropping the last clone releases it. [`Promise`]: what a call will answer; calls can
+//!   be made on it at once. [`Remote`] has what can be done with both, blocking, and [`AsyncRemote`] as futures.
+//! - [`Object`]: what one's own objects implement, or [`AsyncObject`]; [`Function`], [`AsyncFunction`], [`List`], [`Map`] and
+//!   [`Directory`] are ready.
+//! - [`Value`]: what travels; immutable values by value, objects by [`Reference`].
+
+mod args;
+mod call;
+mod connection;
+mod container;
+mod error;
+mod function;
+mod link;
+mod object;
+mod objects;
+mod pool;
+mod proxy;
+mod remote;
+mod serve;
+mod value;
+
+pub use args::Args;
+pub use connection::{Connection, Options, Traffic};
+pub use container::{List, Map};
+pub use error::Error;
+pub use farref_core::dispatch::MemberKind;
+pub use farref_core::message::{CloseCode, ErrorCode, Op};
+pub use farref_core::session::{CallError, Ended, Tables};
+pub use function::{AsyncFunction, Function};
+pub use link::{Driver, Link, Received};
+pub use object::{Action, Async, AsyncObject, Directory, Member, Object, Runs};
+pub use pool::{Threads, Work};
+pub use proxy::{Pending, Promise, Proxy};
+pub use remote::{AsyncItems, AsyncRemote, Items, Remote};
+pub use value::{Exception, Reference, Value};

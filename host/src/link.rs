@@ -1,0 +1,652 @@
+//! One session and what belongs to it, under one lock; and the [`Link`] by which a backend drives it.
+//!
+//! No code of users runs under the lock, and nothing here does IO: bytes come in by [`Link::receive`] and go out by
+//! [`Link::take_output`], both called by whoever has the stream.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Waker;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use event_listener::{Event as Bell, EventListener, IntoNotification, Listener};
+use farref_core::frame::{Split, split};
+use farref_core::message::{CloseCode, ErrorCode, Hello, Limits};
+use farref_core::session::{Config, Ended, Event, Host, Import, Notice, Question, Request, Session, Tables};
+
+use crate::call::{self, Caller};
+use crate::connection::{Connection, Options};
+use crate::object::Directory;
+use crate::objects::LocalObjects;
+use crate::pool::{Garbage, Work};
+use crate::proxy::ProxyInner;
+use crate::serve::{Done, Job, Lanes, Reply};
+
+/// What a backend does for a session.
+///
+/// All may be called from any thread, [`Self::output`] and [`Self::run`] also while the session is locked: neither may wait or
+/// come back to the session.
+pub trait Driver: Send + Sync + 'static {
+    /// There may be output: [`Link::take_output`] is to be called soon, from elsewhere.
+    fn output(&self);
+
+    /// There may be output, and the calling thread may wait: it can call [`Link::take_output`] itself.
+    fn flush(&self, link: &Link) {
+        let _ = link;
+        self.output();
+    }
+
+    /// Has work done on another thread or task. There has to be one for each piece of work that runs: a piece that waits
+    /// for a nested call must not keep that from running.
+    ///
+    /// # Errors
+    /// Gives the work back if it cannot be done now.
+    fn run(&self, work: Work) -> Result<(), Work>;
+}
+
+/// A session as its backend sees it.
+#[derive(Clone)]
+pub struct Link(Arc<Shared>);
+
+/// What became of received bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// So many bytes were whole records and are done with.
+    pub used: usize,
+    /// How many bytes the next record has at least, those that came already included.
+    pub wanted: usize,
+    /// The session is over: nothing more is to be received.
+    pub is_over: bool,
+}
+
+impl Link {
+    /// A session whose peer finds `directory`.
+    pub fn new(directory: Directory, options: &Options, driver: Arc<dyn Driver>) -> Self {
+        let config = config(options);
+        let core = Core {
+            session: Session::new(config),
+            objects: LocalObjects::new(Arc::new(directory)),
+            proxies: Vec::new(),
+            calls: Vec::new(),
+            lanes: Lanes::default(),
+            inline: VecDeque::new(),
+            unsent: VecDeque::new(),
+            garbage: Vec::new(),
+            wakes: Vec::new(),
+            scratch: Vec::new(),
+            said_hello: false,
+            heard_hello: false,
+            ending: false,
+            deaf: false,
+            draining: false,
+            own: (config.peer, config.incarnation),
+            no_peer: false,
+        };
+        Self(Arc::new(Shared {
+            core: Mutex::new(core),
+            dropped: Mutex::default(),
+            has_dropped: AtomicBool::new(false),
+            changed: Bell::new(),
+            credits: Bell::new(),
+            room: Bell::new(),
+            driver,
+            bytes: AtomicU64::new(0),
+        }))
+    }
+
+    /// The handle for users. When its last clone is dropped, the session is closed; so there is to be one such handle.
+    pub fn connection(&self) -> Connection {
+        Connection::new(self.0.clone())
+    }
+
+    /// The longest message that this side accepts, bytes.
+    pub fn max_message(&self) -> u32 {
+        self.0.lock().session.limits().max_message
+    }
+
+    /// Takes the whole records at the front of `stream` and serves what can be served here: objects that run inline.
+    ///
+    /// What this gives to be sent is to be looked for with [`Self::take_output`]; the [driver](Driver::output) is not told.
+    pub fn receive(&self, stream: &[u8]) -> Received {
+        let shared = &self.0;
+        let mut core = shared.lock();
+        let mut rest = stream;
+        let mut wanted = 1;
+        let mut is_over = core.session.ended().is_some();
+        // A Hello may be longer than what is accepted later (HEL-2).
+        let hello = if core.heard_hello { 0 } else { Hello::MAX_LENGTH as u32 };
+        let most = core.session.limits().max_message.max(hello);
+        while !is_over {
+            match split(rest, most) {
+                Split::Record { body, rest: behind } => {
+                    rest = behind;
+                    is_over = core.take_record(shared, body).is_err();
+                    core.take_ready(shared);
+                    core = shared.run_inline(core);
+                }
+                Split::Incomplete => {
+                    wanted = farref_core::frame::wanted(rest);
+                    break;
+                }
+                // The session says which rule it was; an empty body breaks the same one.
+                Split::Bad => is_over = core.take_record(shared, &[]).is_err(),
+            }
+        }
+        let used = stream.len() - rest.len();
+        shared.count(stream, used, &mut core.heard_hello);
+        core.take_notices();
+        shared.tell(&mut core);
+        if is_over {
+            shared.changed.notify(usize::MAX);
+        }
+        shared.unlock_quietly(core);
+        Received { used, wanted, is_over }
+    }
+
+    /// Takes all output by exchanging buffers: what is to be sent stands in `buffer` at the place that this tells; what was in
+    /// there before is lost.
+    ///
+    /// None if there is no output and never will be.
+    pub fn take_output(&self, buffer: &mut Vec<u8>) -> Option<Range<usize>> {
+        let shared = &self.0;
+        let mut core = shared.lock();
+        let taken = core.session.swap_output(buffer);
+        // There is room for replies again.
+        if !core.unsent.is_empty() && !taken.is_empty() {
+            core.retry_unsent(shared);
+            core = shared.run_inline(core);
+        }
+        if !taken.is_empty() {
+            shared.count(&buffer[taken.clone()], taken.len(), &mut core.said_hello);
+            shared.room.notify(usize::MAX);
+        }
+        shared.tell(&mut core);
+        core.take_notices();
+        let is_over = taken.is_empty() && core.ending;
+        shared.unlock_quietly(core);
+        (!is_over).then_some(taken)
+    }
+
+    /// What was read is no peer: no preamble came, or the stream is an echo.
+    pub fn no_peer(&self) {
+        self.0.lock().no_peer = true;
+    }
+
+    /// Nothing more will be received. What was sent before may still be written.
+    pub fn end(&self) {
+        let mut core = self.0.lock();
+        core.session.link_lost();
+        self.0.end(core);
+    }
+
+    /// Nothing more can be sent. What the peer still sends may be received.
+    pub fn deafen(&self) {
+        let mut core = self.0.lock();
+        core.deaf = true;
+        let unsent = mem::take(&mut core.unsent);
+        core.garbage.extend(unsent.into_iter().filter_map(Reply::into_garbage));
+        self.0.wake_all();
+        self.0.unlock(core);
+    }
+
+    /// Ends the session for a reason that the peer is told.
+    pub fn close(&self, code: CloseCode) {
+        self.0.close(code);
+    }
+
+    /// Whether the peer's Hello has come.
+    pub fn is_ready(&self) -> bool {
+        self.0.lock().session.peer().is_some()
+    }
+
+    /// Whether a call of the peer runs, or one of ours waits for its answer.
+    pub fn is_idle(&self) -> bool {
+        let core = self.0.lock();
+        let tables = core.session.tables();
+        tables.answers == 0 && tables.questions == 0 && core.unsent.is_empty()
+    }
+
+    /// No new calls of the peer are taken, but for those that calls of ours cause: they are refused as overloaded.
+    pub fn drain(&self) {
+        self.0.lock().draining = true;
+    }
+}
+
+/// What everybody shares. `core` is never held while code of users runs or the stream is used.
+pub(crate) struct Shared {
+    core: Mutex<Core>,
+    /// Proxies and calls dropped since the core was last looked at. Dropping must not take the core's lock: it may happen
+    /// anywhere, under that very lock too.
+    dropped: Mutex<Vec<Dropped>>,
+    has_dropped: AtomicBool,
+    /// The session became ready or is over.
+    changed: Bell,
+    /// For calls that wait for one of ours to be over, and for room for output.
+    credits: Bell,
+    room: Bell,
+    driver: Arc<dyn Driver>,
+    bytes: AtomicU64,
+}
+
+/// What is under the lock.
+pub(crate) struct Core {
+    pub session: Session<Host>,
+    pub objects: LocalObjects,
+    /// The one proxy of each import, by slot.
+    proxies: Vec<Weak<ProxyInner>>,
+    /// Open calls by their id.
+    calls: Vec<Option<(Question, Caller)>>,
+    pub lanes: Lanes,
+    /// Calls of the peer to be run by whoever has the lock, as soon as it has given it up.
+    pub inline: VecDeque<Job>,
+    /// Replies for which there was no room.
+    unsent: VecDeque<Reply>,
+    /// What is left over since the last [`Shared::unlock`]: dropping it may run code of users.
+    pub garbage: Vec<Garbage>,
+    /// Who is to be woken when the lock is given up.
+    pub wakes: Vec<Waker>,
+    scratch: Vec<u8>,
+    said_hello: bool,
+    heard_hello: bool,
+    /// The session is over and everybody was told.
+    ending: bool,
+    /// Nothing is written any more: the other side has stopped reading. What it still sends is read to its end.
+    deaf: bool,
+    draining: bool,
+    /// Who we are, as Hello says it.
+    own: (uuid::Uuid, u64),
+    /// Whether the other side is no peer.
+    pub no_peer: bool,
+}
+
+pub(crate) enum Dropped {
+    Import(Import),
+    Call(Question),
+}
+
+/// What a call of ours has to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lack {
+    Credit,
+    Room,
+}
+
+/// A panic of a user's object does not hold a lock of ours, so that what a lock guards is sound whatever happened.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    /// The core, with all that was dropped told to it.
+    pub fn lock(&self) -> MutexGuard<'_, Core> {
+        let mut core = lock(&self.core);
+        if self.has_dropped.load(Ordering::Acquire) {
+            self.has_dropped.store(false, Ordering::Release);
+            // The list's own lock is given up first: forgetting a call may drop others.
+            let dropped = mem::take(&mut *lock(&self.dropped));
+            for dropped in dropped {
+                core.forget(dropped);
+            }
+            // Releases go out before what is done now: it may want the room.
+            core.session.transmit();
+        }
+        core
+    }
+
+    /// Ends a piece of work under the lock: output is looked for, and what is left over is dropped elsewhere.
+    pub fn unlock(&self, core: MutexGuard<'_, Core>) {
+        self.unlock_quietly(core);
+        self.driver.output();
+    }
+
+    /// As [`Self::unlock`], on a thread that may wait.
+    pub fn unlock_and_flush(self: &Arc<Self>, core: MutexGuard<'_, Core>) {
+        self.unlock_quietly(core);
+        self.driver.flush(&Link(self.clone()));
+    }
+
+    /// As [`Self::unlock`], by whoever looks for output itself.
+    fn unlock_quietly(&self, mut core: MutexGuard<'_, Core>) {
+        let wakes = mem::take(&mut core.wakes);
+        let garbage = mem::take(&mut core.garbage);
+        drop(core);
+        wakes.into_iter().for_each(Waker::wake);
+        // Objects that run inline do not wait when they are dropped either. Others may call the peer then, and this may be
+        // the thread that would have to read the answer.
+        let (waiting, quick): (Vec<_>, Vec<_>) = match garbage.is_empty() {
+            true => return,
+            false => garbage.into_iter().partition(Garbage::may_wait),
+        };
+        drop(quick);
+        if !waiting.is_empty() {
+            drop(self.driver.run(Work::garbage(waiting)));
+        }
+    }
+
+    /// Runs what can be run here, with the lock given up meanwhile.
+    pub fn run_inline<'s>(self: &'s Arc<Self>, mut core: MutexGuard<'s, Core>) -> MutexGuard<'s, Core> {
+        while let Some(job) = core.inline.pop_front() {
+            drop(core);
+            let done = job.run();
+            core = self.lock();
+            core.finish(self, done);
+        }
+        core
+    }
+
+    /// A call of the peer was run elsewhere.
+    pub fn finish(self: &Arc<Self>, done: Done) {
+        let mut core = self.lock();
+        core.finish(self, done);
+        core = self.run_inline(core);
+        core.take_notices();
+        self.unlock_and_flush(core);
+    }
+
+    /// Notes a dropped proxy or call, from wherever it happens.
+    pub fn note_dropped(&self, dropped: Dropped) {
+        lock(&self.dropped).push(dropped);
+        self.has_dropped.store(true, Ordering::Release);
+        self.driver.output();
+    }
+
+    pub fn listen(&self, lack: Lack) -> EventListener {
+        match lack {
+            Lack::Credit => self.credits.listen(),
+            Lack::Room => self.room.listen(),
+        }
+    }
+
+    /// A call that waited for credit will not use what it was told of.
+    pub fn pass_on(&self) {
+        self.credits.notify(1.additional());
+    }
+
+    /// Waits, blocking, until `found` finds something in the core; it is asked again when the session becomes ready or ends.
+    pub fn wait_for<T>(&self, mut found: impl FnMut(&Core) -> Option<T>) -> T {
+        loop {
+            let core = self.lock();
+            if let Some(found) = found(&core) {
+                return found;
+            }
+            let listener = self.changed.listen();
+            drop(core);
+            listener.wait();
+        }
+    }
+
+    /// As [`Self::wait_for`], for tasks.
+    pub async fn until<T>(&self, mut found: impl FnMut(&Core) -> Option<T>) -> T {
+        loop {
+            let listener = {
+                let core = self.lock();
+                if let Some(found) = found(&core) {
+                    return found;
+                }
+                self.changed.listen()
+            };
+            listener.await;
+        }
+    }
+
+    pub fn close(&self, code: CloseCode) {
+        let mut core = self.lock();
+        if core.session.ended().is_none() {
+            core.session.close(code);
+        }
+        self.end(core);
+    }
+
+    fn end(&self, mut core: MutexGuard<'_, Core>) {
+        core.end();
+        self.wake_all();
+        self.unlock(core);
+    }
+
+    fn wake_all(&self) {
+        self.changed.notify(usize::MAX);
+        self.credits.notify(usize::MAX);
+        self.room.notify(usize::MAX);
+    }
+
+    /// Tells calls that wait for credit how many may try.
+    fn tell(&self, core: &mut Core) {
+        self.credits.notify(core.free_calls());
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Counts traffic, but for Hello.
+    fn count(&self, stream: &[u8], used: usize, hello: &mut bool) {
+        let mut counted = used;
+        if used > 0
+            && !mem::replace(hello, true)
+            && let Split::Record { rest, .. } = split(stream, u32::MAX)
+        {
+            counted -= stream.len() - rest.len();
+            self.changed.notify(usize::MAX);
+        }
+        self.bytes.fetch_add(counted as u64, Ordering::Relaxed);
+    }
+}
+
+impl Core {
+    fn take_record(&mut self, shared: &Arc<Shared>, body: &[u8]) -> Result<(), Ended> {
+        match self.session.handle(body)? {
+            Some(Event::Request(request)) => self.serve(shared, &request),
+            Some(Event::Return(returned)) => {
+                let result = call::read_outcome(self, shared, &returned);
+                if let Some(caller) = self.remove_call(returned.question) {
+                    caller.settle(result, self);
+                }
+            }
+            Some(Event::Ready) => {
+                let peer = self.session.peer().map(|hello| (hello.peer, hello.incarnation));
+                if peer == Some(self.own) {
+                    // Our own Hello: the channel gives back what is written into it (HEL-5).
+                    self.no_peer = true;
+                    self.session.close(CloseCode::ProtocolFault);
+                    return Err(Ended::Closed(CloseCode::ProtocolFault));
+                }
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Calls that waited for an answer of ours and may run now.
+    fn take_ready(&mut self, shared: &Arc<Shared>) {
+        while self.session.has_ready() {
+            let mut scratch = mem::take(&mut self.scratch);
+            if scratch.is_empty() {
+                // Zeroed by the operating system, and only as far as it is used; `resize` would touch all of it.
+                scratch = vec![0; self.session.limits().max_message as usize];
+            }
+            let ready = self.session.poll_ready(&mut scratch);
+            if let Some(request) = &ready {
+                self.serve(shared, request);
+            }
+            let is_last = ready.is_none() || !self.session.has_ready();
+            if !is_last {
+                self.scratch = scratch;
+            }
+        }
+    }
+
+    fn serve(&mut self, shared: &Arc<Shared>, request: &Request<'_>) {
+        if self.draining && request.parent.is_none() {
+            let _ = self.session.refuse(request.call, ErrorCode::Overloaded, 0);
+            return;
+        }
+        let Some(job) = Job::new(self, shared, request) else { return };
+        if let Some(job) = self.lanes.enter(job) {
+            self.dispatch(shared, job);
+        }
+    }
+
+    /// Runs a call whose turn it is: here, as soon as the lock is given up, or elsewhere.
+    fn dispatch(&mut self, shared: &Arc<Shared>, job: Job) {
+        if job.is_inline() {
+            self.inline.push_back(job);
+            return;
+        }
+        let (answer, lane) = (job.answer(), job.lane());
+        if let Err(work) = shared.driver.run(job.into_work()) {
+            let _ = self.session.refuse(answer, ErrorCode::Overloaded, 0);
+            self.garbage.push(Garbage::work(work));
+            if let Some(next) = self.lanes.leave(lane) {
+                self.dispatch(shared, next);
+            }
+        }
+    }
+
+    /// Replies to a call that was run, and lets those go on that waited for it.
+    fn finish(&mut self, shared: &Arc<Shared>, done: Done) {
+        let Done { reply, lane } = done;
+        self.reply(shared, reply);
+        if let Some(next) = self.lanes.leave(lane) {
+            self.dispatch(shared, next);
+        }
+        self.take_ready(shared);
+    }
+
+    fn reply(&mut self, shared: &Arc<Shared>, reply: Reply) {
+        match reply.send(self, shared) {
+            Ok(garbage) => self.garbage.extend(garbage),
+            Err(reply) => self.unsent.push_back(reply),
+        }
+    }
+
+    fn retry_unsent(&mut self, shared: &Arc<Shared>) {
+        for _ in 0..self.unsent.len() {
+            let Some(reply) = self.unsent.pop_front() else { break };
+            self.reply(shared, reply);
+        }
+        self.take_ready(shared);
+    }
+
+    /// Looks after what became true: objects that nobody holds any more are let go.
+    fn take_notices(&mut self) {
+        while let Some(notice) = self.session.poll_notice() {
+            match notice {
+                Notice::Freed(key) => self.garbage.extend(self.objects.remove(key).map(Garbage::object)),
+                // Threads cannot be stopped; the call goes on, and its caller is told what happened.
+                Notice::Interrupted(_) => {}
+            }
+        }
+    }
+
+    pub fn add_call(&mut self, question: Question, caller: Caller) {
+        let id = usize::from(question.id());
+        if self.calls.len() <= id {
+            self.calls.resize_with(id + 1, || None);
+        }
+        self.calls[id] = Some((question, caller));
+    }
+
+    fn remove_call(&mut self, question: Question) -> Option<Caller> {
+        let open = self.calls.get_mut(usize::from(question.id()))?;
+        match open {
+            Some((have, _)) if *have == question => open.take().map(|(_, caller)| caller),
+            _ => None,
+        }
+    }
+
+    /// The call of ours with that question, if somebody waits for it.
+    pub fn caller(&self, question: Question) -> Option<&Caller> {
+        let (have, caller) = self.calls.get(usize::from(question.id()))?.as_ref()?;
+        (*have == question).then_some(caller)
+    }
+
+    pub fn proxy_of(&self, import: Import) -> Option<Arc<ProxyInner>> {
+        let proxy = self.proxies.get(import.slot() as usize)?.upgrade()?;
+        (proxy.import() == import).then_some(proxy)
+    }
+
+    pub fn add_proxy(&mut self, import: Import, proxy: &Arc<ProxyInner>) {
+        let slot = import.slot() as usize;
+        if self.proxies.len() <= slot {
+            self.proxies.resize_with(slot + 1, Weak::new);
+        }
+        self.proxies[slot] = Arc::downgrade(proxy);
+    }
+
+    /// Calls that could be made now, as far as ids go.
+    fn free_calls(&self) -> usize {
+        let most = self.session.peer().map_or(0, |peer| peer.limits.answers);
+        usize::from(most).saturating_sub(self.session.tables().questions as usize)
+    }
+
+    /// Whether nothing can be sent any more.
+    pub fn is_over(&self) -> bool {
+        self.deaf || self.ending
+    }
+
+    /// Whether all that was to be sent was taken.
+    pub fn all_sent(&mut self) -> bool {
+        self.unsent.is_empty() && self.session.transmit().is_empty()
+    }
+
+    /// Whether nothing is under way and all tables are as they were right after Hello.
+    pub fn is_at_baseline(&self) -> bool {
+        self.session.tables() == Tables { exports: 1, ..Tables::default() }
+    }
+
+    fn forget(&mut self, dropped: Dropped) {
+        match dropped {
+            Dropped::Import(import) => {
+                if let Some(proxy) = self.proxies.get_mut(import.slot() as usize)
+                    && proxy.strong_count() == 0
+                {
+                    *proxy = Weak::new();
+                }
+                let _ = self.session.release(import);
+            }
+            Dropped::Call(question) => {
+                let _ = self.session.cancel(question, farref_core::message::FinishMode::Abandon);
+                if let Some(caller) = self.remove_call(question) {
+                    self.garbage.extend(caller.into_garbage());
+                }
+            }
+        }
+    }
+
+    /// The session is over: whoever waits is told.
+    fn end(&mut self) {
+        self.ending = true;
+        let ended = self.session.ended().unwrap_or(Ended::LinkLost);
+        for (_, caller) in mem::take(&mut self.calls).into_iter().flatten() {
+            caller.settle(Err(crate::error::Error::Ended(ended)), self);
+        }
+        let unsent = mem::take(&mut self.unsent);
+        self.garbage.extend(unsent.into_iter().filter_map(Reply::into_garbage));
+        self.garbage.extend(self.objects.clear().into_iter().map(Garbage::object));
+        let never_run = self.lanes.clear().into_iter().chain(mem::take(&mut self.inline));
+        self.garbage.extend(never_run.map(|job| Garbage::work(job.into_work())));
+    }
+}
+
+fn config(options: &Options) -> Config {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Config {
+        limits: Limits {
+            max_message: options.max_message,
+            // Slot 0 of both sides is the directory.
+            imports: options.imports.saturating_add(1).min(Limits::MAX_IMPORTS),
+            answers: options.serving,
+            call_bytes: options.call_bytes,
+            handles: options.handles,
+            levels: options.levels,
+        },
+        exports: options.exports.saturating_add(1),
+        calls: options.calls,
+        out_bytes: options.output.max(128),
+        store_bytes: options.store,
+        peer: uuid::Uuid::new_v4(),
+        incarnation: since.as_nanos() as u64,
+    }
+}

@@ -1,0 +1,320 @@
+//! Serving the peer's calls: what each is for, whose turn it is, how it is run and answered.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use farref_core::message::{ErrorCode, Op};
+use farref_core::session::{Answer, CallError, Receiver, ReplyError, Request};
+use farref_core::value::ValueWriter;
+
+use crate::args::Args;
+use crate::call::{self, Caller, Serving};
+use crate::error::Error;
+use crate::link::{Core, Shared};
+use crate::object::{self, Object, Runs};
+use crate::pool::{Garbage, Work, drop_caught};
+use crate::proxy::Proxy;
+use crate::remote::{AsyncRemote, Remote};
+use crate::value::{Exception, Value};
+
+/// A call of the peer, to be run.
+pub(crate) struct Job {
+    shared: Arc<Shared>,
+    answer: Answer,
+    serving: Serving,
+    lane: Option<Lane>,
+    subject: Subject,
+    op: Op,
+    args: Args,
+}
+
+/// What a call of the peer is for.
+enum Subject {
+    Object(Arc<dyn Object>),
+    Value(Value),
+    /// It came home to the peer (ANS-6), or is another peer's.
+    Proxy(Proxy),
+    Gone,
+    /// Its arguments are refused.
+    Refused(Error),
+}
+
+/// Calls that run one after the other (ORD-2): those on one object, by its address, that one call caused, or none.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Lane(usize, Option<u16>);
+
+/// For each lane that has a call that runs or is about to, those that wait behind it.
+#[derive(Default)]
+pub(crate) struct Lanes(HashMap<Lane, VecDeque<Job>>);
+
+impl Lanes {
+    /// The call, if it is its turn.
+    pub fn enter(&mut self, job: Job) -> Option<Job> {
+        let Some(lane) = job.lane else { return Some(job) };
+        match self.0.entry(lane) {
+            Entry::Occupied(mut before) => {
+                before.get_mut().push_back(job);
+                None
+            }
+            Entry::Vacant(free) => {
+                free.insert(VecDeque::new());
+                Some(job)
+            }
+        }
+    }
+
+    /// A call is over: the next one of its lane.
+    pub fn leave(&mut self, lane: Option<Lane>) -> Option<Job> {
+        let lane = lane?;
+        let next = self.0.get_mut(&lane)?.pop_front();
+        if next.is_none() {
+            self.0.remove(&lane);
+        }
+        next
+    }
+
+    /// Nothing starts any more; what had not started is given back.
+    pub fn clear(&mut self) -> Vec<Job> {
+        std::mem::take(&mut self.0).into_values().flatten().collect()
+    }
+}
+
+/// A call that was run.
+pub(crate) struct Done {
+    pub reply: Reply,
+    pub lane: Option<Lane>,
+}
+
+/// What a call is answered with.
+pub(crate) struct Reply {
+    answer: Answer,
+    error: Option<ErrorCode>,
+    values: Vec<Value>,
+}
+
+impl Job {
+    /// None if the call was answered at once.
+    pub fn new(core: &mut Core, shared: &Arc<Shared>, request: &Request<'_>) -> Option<Self> {
+        let references = core.read_references(shared, request.handles);
+        let mut subject = match request.receiver {
+            Receiver::Object(key) => match core.objects.get(key) {
+                Some(object) => match object.stands_for() {
+                    Some(proxy) => Subject::Proxy(proxy.clone()),
+                    None => Subject::Object(object),
+                },
+                None => Subject::Gone,
+            },
+            Receiver::Import(import) => Subject::Proxy(core.proxy(shared, import, false)),
+            Receiver::Value(kept) => {
+                // Worked out on the bytes that are kept. They are copied if there is no room for the result now, and if an
+                // operand is a handle: it may name an answer that settled to a value, too.
+                let done = match request.handles.is_empty() {
+                    true => core.session.reply_operated(request.call, kept, request.op, request.args),
+                    false => Err(ReplyError::NoRoom),
+                };
+                match done {
+                    Err(ReplyError::NoRoom) => Subject::Value(core.read_kept(shared, kept)),
+                    _ => return None,
+                }
+            }
+        };
+        let args = match call::read_args(request.args, &references, core.session.limits().max_message as usize) {
+            Ok(args) => args,
+            Err(error) => {
+                // Nothing else is under way for this call: the error is what it is about.
+                subject = Subject::Refused(error);
+                Args::default()
+            }
+        };
+        let cause = request.parent.and_then(|parent| core.caller(parent)).and_then(Caller::cause);
+        let mut job = Self {
+            shared: shared.clone(),
+            answer: request.call,
+            serving: Serving::new(shared, request.call, cause),
+            lane: None,
+            subject,
+            op: request.op,
+            args,
+        };
+        job.go_to_root();
+        job.lane = match &job.subject {
+            Subject::Object(object) if request.parent.is_some() || !object.is_concurrent() => {
+                Some(Lane(Arc::as_ptr(object).cast::<()>() as usize, request.parent.map(|parent| parent.id())))
+            }
+            _ => None,
+        };
+        Some(job)
+    }
+
+    /// A call of a root by its name is a call of the root: it takes its turn with others on it.
+    fn go_to_root(&mut self) {
+        let Subject::Object(directory) = &self.subject else { return };
+        let number = self.op.as_member().map(|number| Value::Int(number as i64));
+        let by_name = number.is_none() && self.op == Op::CallMethod;
+        let name = if by_name { self.args.positional.first() } else { number.as_ref() };
+        if let Some(root) = name.and_then(|name| directory.root_named(name)) {
+            if by_name {
+                self.args.positional.remove(0);
+            }
+            (self.subject, self.op) = (Subject::Object(root), Op::Call);
+        }
+    }
+
+    pub fn answer(&self) -> Answer {
+        self.answer
+    }
+
+    pub fn lane(&self) -> Option<Lane> {
+        self.lane
+    }
+
+    /// Whether it is quick and never waits.
+    pub fn is_inline(&self) -> bool {
+        match &self.subject {
+            Subject::Object(object) => object.runs() == Runs::Inline,
+            Subject::Proxy(_) => false,
+            Subject::Value(_) | Subject::Gone | Subject::Refused(_) => true,
+        }
+    }
+
+    /// As work for another thread or task.
+    pub fn into_work(self) -> Work {
+        match &self.subject {
+            Subject::Object(object) if object.runs() == Runs::Async => Work::task(self.run_as_task()),
+            Subject::Proxy(_) => Work::task(self.run_as_task()),
+            _ => Work::blocking(self),
+        }
+    }
+
+    /// Runs it to its end and tells the session; `ran` is called in between.
+    pub fn run_and_finish(self, ran: impl FnOnce()) {
+        let shared = self.shared.clone();
+        let done = self.run();
+        ran();
+        shared.finish(done);
+    }
+
+    pub fn run(self) -> Done {
+        let Self { answer, mut serving, lane, subject, op, args, .. } = self;
+        let result = serving.run(|| {
+            let work = || match &subject {
+                Subject::Object(object) => object::operate(&**object, op, args),
+                Subject::Value(value) => call::operate_on_value(value, op, &args),
+                Subject::Proxy(proxy) => Remote::operate(proxy, op, args).map_err(forwarded),
+                Subject::Refused(error) => Err(error.clone()),
+                Subject::Gone => Err(Error::Refuse(ErrorCode::NoSuchObject, Vec::new())),
+            };
+            catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panicked(&*panic)))
+        });
+        // What the call held goes before its caller hears that it is over. The code of users that runs then may panic too.
+        drop_caught((subject, serving));
+        Done { reply: Reply::new(answer, result), lane }
+    }
+
+    /// As a task: what the object gives is polled as part of serving this call.
+    async fn run_as_task(self) {
+        let Self { shared, answer, mut serving, lane, subject, op, args } = self;
+        let mut work: Pin<Box<dyn Future<Output = Result<Value, Error>> + Send>> = match subject {
+            Subject::Object(object) => {
+                let started = serving.run(|| catch_unwind(AssertUnwindSafe(|| object.perform_as_task(op, args))));
+                started.unwrap_or_else(|panic| Box::pin(std::future::ready(Err(panicked(&*panic)))))
+            }
+            Subject::Proxy(proxy) => {
+                Box::pin(async move { AsyncRemote::operate(&proxy, op, args).await.map_err(forwarded) })
+            }
+            _ => return,
+        };
+        let result = poll_fn(|cx| {
+            let polled = serving.run(|| catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))));
+            polled.unwrap_or_else(|panic| std::task::Poll::Ready(Err(panicked(&*panic))))
+        });
+        let result = result.await;
+        drop_caught((work, serving));
+        shared.finish(Done { reply: Reply::new(answer, result), lane });
+    }
+}
+
+fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or(panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
+    Error::raise("RuntimeError", format!("the object panicked: {text}"))
+}
+
+/// What becomes of the error of a nested call within the same answer (ANS-6). If it could not be made, nothing has started.
+fn forwarded(error: Error) -> Error {
+    match error {
+        Error::Refused(code, values) => Error::Refuse(code, values),
+        Error::NotMade(CallError::Overloaded) => Error::Refuse(ErrorCode::Overloaded, Vec::new()),
+        Error::NotMade(CallError::TooDeep) => Error::Refuse(ErrorCode::TooDeep, Vec::new()),
+        error => error,
+    }
+}
+
+impl Reply {
+    fn new(answer: Answer, result: Result<Value, Error>) -> Self {
+        let (error, values) = match result {
+            Ok(value) => (None, vec![value]),
+            Err(Error::Raised(exception)) => (Some(ErrorCode::Raised), vec![Value::Exception(*exception)]),
+            Err(Error::Refuse(code, values)) => (Some(code), values.into_iter().take(4).collect()),
+            // It ran and could not go on; also if a call of its own was refused.
+            Err(other) => (Some(ErrorCode::Raised), vec![runtime_error(other.to_string())]),
+        };
+        Self { answer, error, values }
+    }
+
+    /// Sends it, or gives it back if there is no room. What was sent may have been the last of an object of users.
+    pub fn send(self, core: &mut Core, shared: &Arc<Shared>) -> Result<Option<Garbage>, Self> {
+        match self.try_send(core, shared, self.error, &self.values) {
+            Err(ReplyError::NoRoom) if !core.is_over() => return Err(self),
+            // Done; or the session has answered with an error of its own, or is over.
+            Ok(())
+            | Err(ReplyError::NoRoom | ReplyError::Became(_) | ReplyError::Ended(_) | ReplyError::NoSuchCall) => {}
+            Err(other) => {
+                let text = runtime_error(format!("the object's result cannot be sent: {other}"));
+                if self.try_send(core, shared, Some(ErrorCode::Raised), &[text]).is_err() {
+                    let _ = core.session.refuse(self.answer, ErrorCode::ResultTooLarge, 0);
+                }
+            }
+        }
+        Ok(self.into_garbage())
+    }
+
+    /// What it holds of users, to be dropped later.
+    pub fn into_garbage(self) -> Option<Garbage> {
+        Garbage::values(self.values)
+    }
+
+    fn try_send(
+        &self,
+        core: &mut Core,
+        shared: &Arc<Shared>,
+        error: Option<ErrorCode>,
+        values: &[Value],
+    ) -> Result<(), ReplyError> {
+        if let Some(ended) = core.session.ended() {
+            return Err(ReplyError::Ended(ended));
+        }
+        let mut references = Vec::new();
+        // Only a promise can be misplaced: an object waits for it and replies what it settled to.
+        let found = values.iter().try_for_each(|value| core.references(shared, value, &mut references));
+        let write = |writer: &mut ValueWriter<'_>| {
+            let mut next = 0;
+            values.iter().try_for_each(|value| value.write(writer, &mut next))
+        };
+        let replied = match (found, error) {
+            (Err(_), _) => Err(ReplyError::BadReference(references.len())),
+            (Ok(()), None) => core.session.reply(self.answer, &references, write),
+            (Ok(()), Some(code)) => core.session.reply_error(self.answer, code, &references, write),
+        };
+        replied.inspect_err(|_| core.drop_unexported(&references))
+    }
+}
+
+fn runtime_error(text: String) -> Value {
+    let args = vec![Value::Str(text)];
+    Value::Exception(Exception { name: "RuntimeError".into(), args, text: None, traceback: None })
+}
