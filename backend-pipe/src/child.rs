@@ -23,7 +23,8 @@ impl ChildProcess {
     /// Starts the command and a session with it.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be started or ends before it answers, with its exit status.
+    /// [`Error::Io`] if it cannot be started or ends before it answers, with its exit status, or if it does not answer within
+    /// [`Options::handshake`]; a program that may ask somebody for a password first needs a longer one.
     pub fn spawn(command: &mut Command, directory: Directory, options: Options) -> Result<Self, Error> {
         let name = command.get_program().to_string_lossy().into_owned();
         let mut child = command
@@ -45,8 +46,13 @@ impl ChildProcess {
                 Err(Error::Io(std::io::ErrorKind::ConnectionRefused, text))
             }
             Err(error) => {
-                end(&mut child);
-                Err(error)
+                // It has had its time.
+                let _ = child.kill();
+                let _ = child.wait();
+                Err(match error {
+                    Error::Io(kind, text) => Error::Io(kind, format!("{name}: {text}")),
+                    error => error,
+                })
             }
         }
     }

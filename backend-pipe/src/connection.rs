@@ -18,10 +18,11 @@ use farref_host::{Connection, Directory, Driver, Error, Link, Options, Threads, 
 /// [`Options::handshake`] says. `directory` is what the peer finds; its calls may come before this returns.
 ///
 /// Two threads carry the bytes; more serve the peer's calls. `write` is dropped when the session is over and all output
-/// is written, `read` when it ends.
+/// is written, `read` when it ends: a peer that went silent keeps the reading thread until its end of the stream closes.
 ///
 /// # Errors
-/// [`Error::NoPeer`] if no preamble comes, [`Error::Ended`] if the session ends before it began.
+/// [`Error::NoPeer`] if no preamble comes, [`Error::Ended`] if the session ends before it began, [`Error::Io`] with
+/// [`ErrorKind::TimedOut`] if the time is up.
 pub fn open(
     read: impl Read + Send + 'static,
     write: impl Write + Send + 'static,
@@ -50,6 +51,7 @@ fn start(
     directory: Directory,
     options: Options,
 ) -> Result<Connection, Error> {
+    let handshake = options.handshake;
     let output = Output { sink: Some(write), buffer: PREAMBLE.to_vec(), left: 0..PREAMBLE.len() };
     let pipe = Arc::new(Pipe {
         output: Mutex::new(output),
@@ -63,7 +65,7 @@ fn start(
     thread::Builder::new().name("farref-read".into()).spawn(move || of_reader.read_all(&reader, read))?;
     pipe.bell.ring();
     let connection = link.connection();
-    connection.wait_ready()?;
+    connection.wait_ready(handshake)?;
     Ok(connection)
 }
 
@@ -149,7 +151,7 @@ impl Pipe {
         // Also if the reader panics: it may be a closure of the user's.
         let over = OnDrop(|| link.end());
         if self.read_records(link, &mut read) == Some(NoPeer) {
-            link.no_peer();
+            link.fail(Error::NoPeer);
         }
         drop(over);
     }
@@ -176,6 +178,7 @@ impl Pipe {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(_) => return scanner.map(|_| NoPeer),
             };
+            link.count_read();
             if let Some(scan) = &mut scanner {
                 match scan.scan(&buffer[start..end]) {
                     Scan::Found(at) => start += at,
@@ -219,6 +222,7 @@ impl Output {
             }
             let Some(sink) = &mut self.sink else { return Ok(Written::Over) };
             let bytes = &self.buffer[self.left.clone()];
+            link.count_write();
             if may_wait {
                 sink.write_all(bytes)?;
                 self.left.start = self.left.end;

@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use common::{echo, open, pair, pair_with, until};
 use farref_core::codec::Writer;
@@ -13,8 +14,8 @@ use farref_core::frame::{BANNER_LIMIT, PREAMBLE};
 use farref_core::message::{CloseCode, Message};
 use farref_core::session::Rule;
 use farref_pipe::{
-    Action, Args, CallError, Connection, Directory, Ended, Error, ErrorCode, Function, Object, Options, Reference,
-    Remote, Value,
+    Action, Args, CallError, ChildProcess, Connection, Directory, Ended, Error, ErrorCode, Function, Object, Options,
+    Reference, Remote, Value,
 };
 
 /// What a scripted peer has sent, and what comes back.
@@ -61,6 +62,27 @@ fn an_echo_is_no_peer() {
     thread::spawn(move || std::io::copy(&mut { right }, &mut write));
     let opened = farref_pipe::open(left.try_clone().expect("a clone"), left, Directory::new(), Options::default());
     assert!(matches!(opened, Err(Error::NoPeer)));
+}
+
+/// Who says nothing, or only a banner, or half a Hello, is waited for no longer than is said.
+#[test]
+fn silence_is_waited_for_as_long_as_is_said() {
+    let limit = Duration::from_millis(50);
+    let options = Options { handshake: limit, ..Options::default() };
+    for said in [&b""[..], b"Password: ", &PREAMBLE, &[&PREAMBLE[..], &hello()[..20]].concat()] {
+        let (left, mut right) = UnixStream::pair().expect("a socket pair");
+        right.write_all(said).expect("written");
+        let start = Instant::now();
+        let read = left.try_clone().expect("a clone");
+        let opened = farref_pipe::open(read, left, Directory::new(), options.clone());
+        let error = opened.err().expect("nobody answers");
+        assert_eq!(error, Error::Io(std::io::ErrorKind::TimedOut, "no farref peer answered within 50ms".into()));
+        assert!(start.elapsed() >= limit);
+    }
+    let mut sleep = std::process::Command::new("sleep");
+    let opened = ChildProcess::spawn(sleep.arg("1000"), Directory::new(), options);
+    let error = opened.err().expect("nobody answers").to_string();
+    assert_eq!(error, "sleep: no farref peer answered within 50ms");
 }
 
 /// CLS-1, FRM-2: a fault ends the session with a Close that names the rule, and every call with a typed error.

@@ -1,16 +1,53 @@
-//! farref over tokio sockets: TCP, Unix sockets, TLS; client, server, reconnect.
+//! farref over TCP, Unix sockets, TLS and any other tokio stream.
 //!
-//! The backend itself is not written yet. What is here is what it will stand on: the session type of all its connections.
+//! A server that publishes a function:
+//!
+//! ```no_run
+//! use farref_tokio::{Directory, Function, Server, ServerOptions, Value};
+//!
+//! # async fn run() -> Result<(), farref_tokio::Error> {
+//! let directory = Directory::new().with("greet", "says hello", Function::inline(|args| {
+//!     let name = args.get(0).and_then(Value::as_str).unwrap_or("you").to_owned();
+//!     Ok(Value::from(format!("hello {name}")))
+//! }));
+//! let server = Server::new(directory, ServerOptions::default());
+//! server.listen_tcp("127.0.0.1:10101").await?;
+//! server.closed().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! and a client, over one round trip:
+//!
+//! ```no_run
+//! use farref_tokio::{Directory, Options, Remote};
+//!
+//! # async fn run() -> Result<(), farref_tokio::Error> {
+//! let connection = farref_tokio::connect_tcp("127.0.0.1:10101", Directory::new(), Options::default()).await?;
+//! let greeting = connection.root().invoke("greet", ["world"]).await?;
+//! assert_eq!(greeting.as_str(), Some("hello world"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A [`Connection`] is cloned and shared by tasks and threads; both runtimes of tokio will do. Dropping a [`Proxy`] releases
+//! its object, dropping a future abandons its call. One task carries the bytes of a connection, so that many messages go out in
+//! one system call; objects that [run inline](Runs::Inline) are served by it, [async ones](AsyncObject) by tasks, all others by
+//! threads.
 
-/// The one session type of this backend, so that the state machine is compiled once.
-pub type HostSession = farref_core::session::Session<farref_core::session::Host>;
+mod connect;
+mod driver;
+mod server;
+#[cfg(unix)]
+mod unix;
 
-#[cfg(test)]
-mod tests {
-    /// A connection will be `Send + Sync`: the session is what it is made of.
-    #[test]
-    fn a_session_can_move_between_tasks() {
-        fn is_send_and_sync<T: Send + Sync>() {}
-        is_send_and_sync::<super::HostSession>();
-    }
-}
+#[cfg(unix)]
+pub use connect::connect_unix;
+pub use connect::{connect_tcp, start};
+pub use driver::Stream;
+pub use farref_host::{
+    Action, Args, Async, AsyncFunction, AsyncItems as Items, AsyncObject, AsyncRemote as Remote, Budget, CallError,
+    CloseCode, Connection, Directory, Ended, Error, ErrorCode, Exception, Function, List, Map, Member, MemberKind,
+    Object, Op, Options, Pending, Promise, Proxy, Reference, Runs, Tables, Traffic, Value,
+};
+pub use server::{Counters, Peer, PeerAddress, Server, ServerOptions, Validator};

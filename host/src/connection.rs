@@ -1,12 +1,14 @@
 //! A session with a peer, as users see it.
 
-use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
+use std::{fmt, io};
 
 use farref_core::message::CloseCode;
 use farref_core::session::{Ended, Import, Tables};
 
+use crate::budget::Budget;
 use crate::call::{self, OpenCall};
 use crate::error::Error;
 use crate::link::{Core, Shared};
@@ -36,10 +38,13 @@ pub struct Options {
     pub output: usize,
     /// Bytes of calls that wait for promises, and of results kept for pipelined calls.
     pub store: usize,
-    /// How long the peer's Hello may take.
+    /// How long the peer may take from the start until its Hello is read, a banner and a login included;
+    /// [`Duration::MAX`] is no limit.
     pub handshake: Duration,
     /// How long output may wait for a peer that reads nothing. Sockets only: a pipe cannot tell.
     pub stall: Duration,
+    /// Memory that it shares with other connections.
+    pub memory: Budget,
 }
 
 impl Default for Options {
@@ -59,6 +64,7 @@ impl Default for Options {
             store: 32 << 20,
             handshake: Duration::from_secs(10),
             stall: Duration::from_secs(30),
+            memory: Budget::unlimited(),
         }
     }
 }
@@ -70,6 +76,11 @@ pub struct Traffic {
     pub messages: u64,
     /// Bytes, lengths included.
     pub bytes: u64,
+    /// Reads from the stream that brought something, and writes to it: system calls, where the stream is the operating
+    /// system's.
+    pub reads: u64,
+    /// See [`Self::reads`].
+    pub writes: u64,
     /// Round trips that this thread has waited for: the longest chain of messages of which each had to wait for the one
     /// before, as a clock would show it on which a message takes half a unit and computing takes no time. Tasks that share a
     /// thread share this, too.
@@ -105,19 +116,22 @@ impl Connection {
     /// Waits, blocking, for the peer's Hello. The backends do so before they hand a connection out.
     ///
     /// # Errors
-    /// [`Error::NoPeer`] if no preamble comes, [`Error::Ended`] if the session ends before it began.
-    pub fn wait_ready(&self) -> Result<(), Error> {
-        self.shared().wait_for(is_ready)
+    /// [`Error::NoPeer`] if no preamble comes, [`Error::Ended`] if the session ends before it began, [`Error::Io`] with
+    /// [`TimedOut`](io::ErrorKind::TimedOut) if the time is up.
+    pub fn wait_ready(&self, limit: Duration) -> Result<(), Error> {
+        self.shared().wait_for(is_ready, limit).unwrap_or_else(|| {
+            Err(Error::Io(io::ErrorKind::TimedOut, format!("no farref peer answered within {limit:?}")))
+        })
     }
 
-    /// As [`Self::wait_ready`], for tasks.
+    /// As [`Self::wait_ready`], for tasks, without a limit.
     pub async fn ready(&self) -> Result<(), Error> {
         self.shared().until(is_ready).await
     }
 
     /// Waits, blocking, until the session is over, and tells why.
     pub fn wait_closed(&self) -> Ended {
-        self.shared().wait_for(|core| core.session.ended())
+        self.shared().wait_for(|core| core.session.ended(), Duration::MAX).unwrap_or(Ended::LinkLost)
     }
 
     /// As [`Self::wait_closed`], for tasks.
@@ -147,8 +161,15 @@ impl Connection {
 
     /// What went over the wire so far.
     pub fn traffic(&self) -> Traffic {
-        let (sent, received) = self.shared().lock().session.ordinals();
-        Traffic { messages: sent + received, bytes: self.shared().bytes(), round_trips: call::now() }
+        let shared = self.shared();
+        let (sent, received) = shared.lock().session.ordinals();
+        Traffic {
+            messages: sent + received,
+            bytes: shared.bytes.load(Ordering::Relaxed),
+            reads: shared.reads.load(Ordering::Relaxed),
+            writes: shared.writes.load(Ordering::Relaxed),
+            round_trips: call::now(),
+        }
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -170,7 +191,7 @@ impl Drop for Handle {
 
 fn is_ready(core: &Core) -> Option<Result<(), Error>> {
     match core.session.ended() {
-        Some(_) if core.no_peer => Some(Err(Error::NoPeer)),
+        Some(_) if core.failed.is_some() => core.failed.clone().map(Err),
         _ if core.session.peer().is_some() => Some(Ok(())),
         Some(ended) => Some(Err(Error::Ended(ended))),
         None => None,

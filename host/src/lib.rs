@@ -12,6 +12,7 @@
 //! - [`Value`]: what travels; immutable values by value, objects by [`Reference`].
 
 mod args;
+mod budget;
 mod call;
 mod connection;
 mod container;
@@ -27,6 +28,7 @@ mod serve;
 mod value;
 
 pub use args::Args;
+pub use budget::{Budget, Charge};
 pub use connection::{Connection, Options, Traffic};
 pub use container::{List, Map};
 pub use error::Error;

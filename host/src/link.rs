@@ -9,15 +9,17 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use event_listener::{Event as Bell, EventListener, IntoNotification, Listener};
 use farref_core::frame::{Split, split};
 use farref_core::message::{CloseCode, ErrorCode, Hello, Limits};
 use farref_core::session::{Config, Ended, Event, Host, Import, Notice, Question, Request, Session, Tables};
 
+use crate::budget::Budget;
 use crate::call::{self, Caller};
 use crate::connection::{Connection, Options};
+use crate::error::Error;
 use crate::object::Directory;
 use crate::objects::LocalObjects;
 use crate::pool::{Garbage, Work};
@@ -82,7 +84,7 @@ impl Link {
             deaf: false,
             draining: false,
             own: (config.peer, config.incarnation),
-            no_peer: false,
+            failed: None,
         };
         Self(Arc::new(Shared {
             core: Mutex::new(core),
@@ -92,7 +94,10 @@ impl Link {
             credits: Bell::new(),
             room: Bell::new(),
             driver,
+            memory: options.memory.clone(),
             bytes: AtomicU64::new(0),
+            reads: AtomicU64::new(0),
+            writes: AtomicU64::new(0),
         }))
     }
 
@@ -169,9 +174,19 @@ impl Link {
         (!is_over).then_some(taken)
     }
 
-    /// What was read is no peer: no preamble came, or the stream is an echo.
-    pub fn no_peer(&self) {
-        self.0.lock().no_peer = true;
+    /// The session could not begin: what those are told who wait for it to be ready. [`Self::end`] is to follow.
+    pub fn fail(&self, error: Error) {
+        self.0.lock().failed = Some(error);
+    }
+
+    /// One read from the stream was made, for [`Traffic::reads`](crate::Traffic::reads).
+    pub fn count_read(&self) {
+        self.0.reads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One write to the stream was made, for [`Traffic::writes`](crate::Traffic::writes).
+    pub fn count_write(&self) {
+        self.0.writes.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Nothing more will be received. What was sent before may still be written.
@@ -201,16 +216,11 @@ impl Link {
         self.0.lock().session.peer().is_some()
     }
 
-    /// Whether a call of the peer runs, or one of ours waits for its answer.
-    pub fn is_idle(&self) -> bool {
-        let core = self.0.lock();
-        let tables = core.session.tables();
-        tables.answers == 0 && tables.questions == 0 && core.unsent.is_empty()
-    }
-
-    /// No new calls of the peer are taken, but for those that calls of ours cause: they are refused as overloaded.
-    pub fn drain(&self) {
+    /// Waits until no call is under way, either way. From now on new calls of the peer are refused as overloaded, but for
+    /// those that calls of ours cause.
+    pub async fn drain(&self) {
         self.0.lock().draining = true;
+        self.0.until(|core| (core.is_idle() || core.session.ended().is_some()).then_some(())).await;
     }
 }
 
@@ -227,7 +237,10 @@ pub(crate) struct Shared {
     credits: Bell,
     room: Bell,
     driver: Arc<dyn Driver>,
-    bytes: AtomicU64,
+    pub memory: Budget,
+    pub bytes: AtomicU64,
+    pub reads: AtomicU64,
+    pub writes: AtomicU64,
 }
 
 /// What is under the lock.
@@ -257,8 +270,8 @@ pub(crate) struct Core {
     draining: bool,
     /// Who we are, as Hello says it.
     own: (uuid::Uuid, u64),
-    /// Whether the other side is no peer.
-    pub no_peer: bool,
+    /// Why the session never began.
+    pub failed: Option<Error>,
 }
 
 pub(crate) enum Dropped {
@@ -342,6 +355,7 @@ impl Shared {
         core.finish(self, done);
         core = self.run_inline(core);
         core.take_notices();
+        self.tell(&mut core);
         self.unlock_and_flush(core);
     }
 
@@ -365,15 +379,20 @@ impl Shared {
     }
 
     /// Waits, blocking, until `found` finds something in the core; it is asked again when the session becomes ready or ends.
-    pub fn wait_for<T>(&self, mut found: impl FnMut(&Core) -> Option<T>) -> T {
+    /// None if the time is up.
+    pub fn wait_for<T>(&self, mut found: impl FnMut(&Core) -> Option<T>, limit: Duration) -> Option<T> {
+        let end = Instant::now().checked_add(limit);
         loop {
             let core = self.lock();
             if let Some(found) = found(&core) {
-                return found;
+                return Some(found);
             }
             let listener = self.changed.listen();
             drop(core);
-            listener.wait();
+            match end {
+                None => listener.wait(),
+                Some(end) => listener.wait_deadline(end).map(drop)?,
+            }
         }
     }
 
@@ -411,13 +430,12 @@ impl Shared {
         self.room.notify(usize::MAX);
     }
 
-    /// Tells calls that wait for credit how many may try.
+    /// Tells calls that wait for credit how many may try, and who waits for the end of all calls.
     fn tell(&self, core: &mut Core) {
         self.credits.notify(core.free_calls());
-    }
-
-    pub fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
+        if core.draining && core.is_idle() {
+            self.changed.notify(usize::MAX);
+        }
     }
 
     /// Counts traffic, but for Hello.
@@ -448,7 +466,7 @@ impl Core {
                 let peer = self.session.peer().map(|hello| (hello.peer, hello.incarnation));
                 if peer == Some(self.own) {
                     // Our own Hello: the channel gives back what is written into it (HEL-5).
-                    self.no_peer = true;
+                    self.failed = Some(Error::NoPeer);
                     self.session.close(CloseCode::ProtocolFault);
                     return Err(Ended::Closed(CloseCode::ProtocolFault));
                 }
@@ -517,7 +535,13 @@ impl Core {
     fn reply(&mut self, shared: &Arc<Shared>, reply: Reply) {
         match reply.send(self, shared) {
             Ok(garbage) => self.garbage.extend(garbage),
-            Err(reply) => self.unsent.push_back(reply),
+            Err(mut reply) => {
+                // A result that nobody takes counts, and what cannot be kept is not lost without a word.
+                if !reply.charge() {
+                    self.garbage.extend(reply.refuse());
+                }
+                self.unsent.push_back(reply);
+            }
         }
     }
 
@@ -586,6 +610,12 @@ impl Core {
         self.deaf || self.ending
     }
 
+    /// Whether no call is under way, either way.
+    fn is_idle(&self) -> bool {
+        let tables = self.session.tables();
+        tables.answers == 0 && tables.questions == 0 && self.unsent.is_empty()
+    }
+
     /// Whether all that was to be sent was taken.
     pub fn all_sent(&mut self) -> bool {
         self.unsent.is_empty() && self.session.transmit().is_empty()
@@ -620,7 +650,7 @@ impl Core {
         self.ending = true;
         let ended = self.session.ended().unwrap_or(Ended::LinkLost);
         for (_, caller) in mem::take(&mut self.calls).into_iter().flatten() {
-            caller.settle(Err(crate::error::Error::Ended(ended)), self);
+            caller.settle(Err(Error::Ended(ended)), self);
         }
         let unsent = mem::take(&mut self.unsent);
         self.garbage.extend(unsent.into_iter().filter_map(Reply::into_garbage));

@@ -12,6 +12,7 @@ use farref_core::session::{Answer, CallError, Receiver, ReplyError, Request};
 use farref_core::value::ValueWriter;
 
 use crate::args::Args;
+use crate::budget::Charge;
 use crate::call::{self, Caller, Serving};
 use crate::error::Error;
 use crate::link::{Core, Shared};
@@ -19,13 +20,15 @@ use crate::object::{self, Object, Runs};
 use crate::pool::{Garbage, Work, drop_caught};
 use crate::proxy::Proxy;
 use crate::remote::{AsyncRemote, Remote};
-use crate::value::{Exception, Value};
+use crate::value::{Exception, Value, memory_of};
 
 /// A call of the peer, to be run.
 pub(crate) struct Job {
     shared: Arc<Shared>,
     answer: Answer,
     serving: Serving,
+    /// For the arguments, and later for the result.
+    memory: Charge,
     lane: Option<Lane>,
     subject: Subject,
     op: Op,
@@ -92,6 +95,7 @@ pub(crate) struct Done {
 /// What a call is answered with.
 pub(crate) struct Reply {
     answer: Answer,
+    memory: Charge,
     error: Option<ErrorCode>,
     values: Vec<Value>,
 }
@@ -130,11 +134,17 @@ impl Job {
                 Args::default()
             }
         };
+        let mut memory = shared.memory.charge();
+        if shared.memory.is_limited() && !memory.set(args.values().map(memory_of).sum()) {
+            let _ = core.session.refuse(request.call, ErrorCode::Overloaded, 0);
+            return None;
+        }
         let cause = request.parent.and_then(|parent| core.caller(parent)).and_then(Caller::cause);
         let mut job = Self {
             shared: shared.clone(),
             answer: request.call,
             serving: Serving::new(shared, request.call, cause),
+            memory,
             lane: None,
             subject,
             op: request.op,
@@ -199,7 +209,7 @@ impl Job {
     }
 
     pub fn run(self) -> Done {
-        let Self { answer, mut serving, lane, subject, op, args, .. } = self;
+        let Self { answer, mut serving, memory, lane, subject, op, args, .. } = self;
         let result = serving.run(|| {
             let work = || match &subject {
                 Subject::Object(object) => object::operate(&**object, op, args),
@@ -212,12 +222,12 @@ impl Job {
         });
         // What the call held goes before its caller hears that it is over. The code of users that runs then may panic too.
         drop_caught((subject, serving));
-        Done { reply: Reply::new(answer, result), lane }
+        Done { reply: Reply::new(answer, memory, result), lane }
     }
 
     /// As a task: what the object gives is polled as part of serving this call.
     async fn run_as_task(self) {
-        let Self { shared, answer, mut serving, lane, subject, op, args } = self;
+        let Self { shared, answer, mut serving, memory, lane, subject, op, args } = self;
         let mut work: Pin<Box<dyn Future<Output = Result<Value, Error>> + Send>> = match subject {
             Subject::Object(object) => {
                 let started = serving.run(|| catch_unwind(AssertUnwindSafe(|| object.perform_as_task(op, args))));
@@ -234,7 +244,7 @@ impl Job {
         });
         let result = result.await;
         drop_caught((work, serving));
-        shared.finish(Done { reply: Reply::new(answer, result), lane });
+        shared.finish(Done { reply: Reply::new(answer, memory, result), lane });
     }
 }
 
@@ -255,7 +265,7 @@ fn forwarded(error: Error) -> Error {
 }
 
 impl Reply {
-    fn new(answer: Answer, result: Result<Value, Error>) -> Self {
+    fn new(answer: Answer, memory: Charge, result: Result<Value, Error>) -> Self {
         let (error, values) = match result {
             Ok(value) => (None, vec![value]),
             Err(Error::Raised(exception)) => (Some(ErrorCode::Raised), vec![Value::Exception(*exception)]),
@@ -263,7 +273,18 @@ impl Reply {
             // It ran and could not go on; also if a call of its own was refused.
             Err(other) => (Some(ErrorCode::Raised), vec![runtime_error(other.to_string())]),
         };
-        Self { answer, error, values }
+        Self { answer, memory, error, values }
+    }
+
+    /// Counts it as memory in use; false if that is too much.
+    pub fn charge(&mut self) -> bool {
+        self.memory.set(self.values.iter().map(memory_of).sum())
+    }
+
+    /// Says in its place that it is too large to be kept; gives what is to be dropped.
+    pub fn refuse(&mut self) -> Option<Garbage> {
+        self.error = Some(ErrorCode::ResultTooLarge);
+        Garbage::values(std::mem::replace(&mut self.values, vec![Value::Int(0)]))
     }
 
     /// Sends it, or gives it back if there is no room. What was sent may have been the last of an object of users.

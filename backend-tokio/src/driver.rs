@@ -1,0 +1,341 @@
+//! The task that carries the bytes of one connection, both ways.
+//!
+//! Whoever has output for it wakes it; until it runs, more comes together, and goes out in one system call.
+
+use std::future::poll_fn;
+use std::io;
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use atomic_waker::AtomicWaker;
+use farref_core::frame::{PREAMBLE, PreambleScanner, Scan};
+use farref_core::message::CloseCode;
+use farref_host::{Driver, Error, Link, Options, Threads, Work};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::runtime::Handle;
+use tokio::time::{Sleep, sleep};
+
+use crate::connect::timed_out;
+
+/// How work of a session is done, and who is woken for its output.
+pub(crate) struct Tasks {
+    waker: AtomicWaker,
+    runtime: Handle,
+    threads: Arc<Threads>,
+}
+
+impl Tasks {
+    pub fn new(threads: Arc<Threads>) -> Arc<Self> {
+        Arc::new(Self { waker: AtomicWaker::new(), runtime: Handle::current(), threads })
+    }
+}
+
+impl Driver for Tasks {
+    fn output(&self) {
+        self.waker.wake();
+    }
+
+    fn run(&self, work: Work) -> Result<(), Work> {
+        match work.into_task() {
+            Ok(task) => {
+                drop(self.runtime.spawn(task));
+                Ok(())
+            }
+            Err(work) => self.threads.run(work),
+        }
+    }
+}
+
+/// A stream that sessions go over.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
+
+/// Bytes that a read buffer has at first, and goes back to when long messages have become rare.
+const BUFFER: usize = 8 * 1024;
+/// Buffers above this are given up after so many uses that needed less.
+const LARGE: usize = 256 * 1024;
+const RARE: u32 = 64;
+/// Reads in a row before other tasks get their turn.
+const READS: usize = 16;
+/// How long the last output may take, and how long a peer that was told that it is over may take to hang up.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Carries the bytes until the session is over and everything that could be written is.
+pub(crate) struct Carrier<S> {
+    stream: S,
+    link: Link,
+    tasks: Arc<Tasks>,
+    input: Input,
+    output: Output,
+    handshake: Option<Pin<Box<Sleep>>>,
+    timed_out: Error,
+    stall: Stall,
+    /// Nothing is written any more.
+    is_mute: bool,
+}
+
+impl<S: Stream> Carrier<S> {
+    pub fn new(stream: S, link: Link, tasks: Arc<Tasks>, options: &Options) -> Self {
+        let handshake = (options.handshake < Duration::MAX).then(|| Box::pin(sleep(options.handshake)));
+        Self {
+            stream,
+            link,
+            tasks,
+            input: Input::default(),
+            output: Output { buffer: PREAMBLE.to_vec(), left: 0..PREAMBLE.len(), spare: Spare::default() },
+            handshake,
+            timed_out: timed_out(options),
+            stall: Stall { limit: options.stall, until: None },
+            is_mute: false,
+        }
+    }
+
+    /// Until the session is over.
+    pub async fn run(mut self) {
+        let _over = OnDrop(self.link.clone());
+        poll_fn(|cx| self.poll(cx)).await;
+        self.link.end();
+        // What the session still says, a Close above all, goes out; but not for ever.
+        let last = async {
+            poll_fn(|cx| self.poll_last(cx)).await?;
+            // Bytes of the peer that are not read would make the kernel take back what was just written.
+            let mut scrap = [0; 1024];
+            for _ in 0..64 {
+                let mut buffer = ReadBuf::new(&mut scrap);
+                poll_fn(|cx| Pin::new(&mut self.stream).poll_read(cx, &mut buffer)).await?;
+                if buffer.filled().is_empty() {
+                    break;
+                }
+            }
+            io::Result::Ok(())
+        };
+        let _ = tokio::time::timeout(LINGER, last).await;
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.tasks.waker.register(cx.waker());
+        if let Some(handshake) = &mut self.handshake
+            && handshake.as_mut().poll(cx).is_ready()
+        {
+            tracing::debug!("no Hello in time");
+            self.link.fail(self.timed_out.clone());
+            return Poll::Ready(());
+        }
+        for _ in 0..READS {
+            let all_written = match self.poll_write(cx) {
+                Poll::Ready(Ok(Written::All)) => true,
+                Poll::Ready(Ok(Written::Over)) => return Poll::Ready(()),
+                Poll::Ready(Err(error)) => {
+                    tracing::debug!(%error, "cannot write");
+                    // What was received before is still served.
+                    self.is_mute = true;
+                    self.link.deafen();
+                    true
+                }
+                Poll::Pending => false,
+            };
+            if self.stall.is_over(cx, !all_written) {
+                tracing::debug!("the peer reads nothing");
+                self.is_mute = true;
+                self.link.close(CloseCode::OutOfResources);
+                return Poll::Ready(());
+            }
+            match self.input.poll_read(&mut self.stream, &self.link, cx) {
+                Poll::Ready(Ok(Heard::Some)) => {
+                    if self.handshake.is_some() && self.link.is_ready() {
+                        self.handshake = None;
+                    }
+                }
+                Poll::Ready(Ok(Heard::NoPeer)) => {
+                    self.link.fail(Error::NoPeer);
+                    return Poll::Ready(());
+                }
+                Poll::Ready(Ok(Heard::Over)) | Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Written>> {
+        if self.is_mute {
+            return Poll::Ready(Ok(Written::All));
+        }
+        self.output.poll_write(&mut self.stream, &self.link, &mut self.stall, cx)
+    }
+
+    /// Writes what is left and says that there is no more.
+    fn poll_last(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.tasks.waker.register(cx.waker());
+        ready!(self.poll_write(cx))?;
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// A task that is dropped with its runtime ends its session.
+struct OnDrop(Link);
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// What was received and is no whole record yet.
+struct Input {
+    buffer: Vec<u8>,
+    filled: Range<usize>,
+    wanted: usize,
+    scanner: Option<PreambleScanner>,
+    spare: Spare,
+}
+
+impl Default for Input {
+    fn default() -> Self {
+        let scanner = Some(PreambleScanner::default());
+        Self { buffer: vec![0; BUFFER], filled: 0..0, wanted: 1, scanner, spare: Spare::default() }
+    }
+}
+
+enum Heard {
+    Some,
+    Over,
+    NoPeer,
+}
+
+impl Input {
+    fn poll_read<S: Stream>(&mut self, stream: &mut S, link: &Link, cx: &mut Context<'_>) -> Poll<io::Result<Heard>> {
+        self.make_room();
+        let mut free = ReadBuf::new(&mut self.buffer[self.filled.end..]);
+        ready!(Pin::new(stream).poll_read(cx, &mut free))?;
+        let count = free.filled().len();
+        if count == 0 {
+            return Poll::Ready(Ok(if self.scanner.is_some() { Heard::NoPeer } else { Heard::Over }));
+        }
+        self.filled.end += count;
+        link.count_read();
+        if let Some(scanner) = &mut self.scanner {
+            match scanner.scan(&self.buffer[self.filled.clone()]) {
+                Scan::Found(at) => self.filled.start += at,
+                Scan::Searching => {
+                    self.filled = 0..0;
+                    return Poll::Ready(Ok(Heard::Some));
+                }
+                Scan::NoPeer => return Poll::Ready(Ok(Heard::NoPeer)),
+            }
+            self.scanner = None;
+        }
+        let received = link.receive(&self.buffer[self.filled.clone()]);
+        self.filled.start += received.used;
+        self.wanted = received.wanted;
+        Poll::Ready(Ok(if received.is_over { Heard::Over } else { Heard::Some }))
+    }
+
+    /// Makes room for what is wanted, and for more if there is.
+    fn make_room(&mut self) {
+        if self.filled.is_empty() {
+            self.filled = 0..0;
+            if self.spare.is_too_large(self.buffer.len(), self.wanted) {
+                self.buffer = vec![0; BUFFER];
+            }
+        } else if self.filled.start + self.wanted > self.buffer.len() {
+            self.buffer.copy_within(self.filled.clone(), 0);
+            self.filled = 0..self.filled.len();
+        }
+        // A peer that fills the buffer has more to say: up to a size where a system call costs little beside its bytes.
+        let more = if self.filled.end == self.buffer.len() { (2 * self.buffer.len()).min(8 * BUFFER) } else { 0 };
+        let length = self.wanted.max(more).max(self.filled.end + 1);
+        if length > self.buffer.len() {
+            self.buffer.resize(length, 0);
+        }
+    }
+}
+
+/// What was taken from the session and is not written yet.
+struct Output {
+    buffer: Vec<u8>,
+    left: Range<usize>,
+    spare: Spare,
+}
+
+enum Written {
+    All,
+    Over,
+}
+
+impl Output {
+    fn poll_write<S: Stream>(
+        &mut self,
+        stream: &mut S,
+        link: &Link,
+        stall: &mut Stall,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Written>> {
+        let mut wrote = false;
+        loop {
+            if self.left.is_empty() {
+                if self.spare.is_too_large(self.buffer.len(), self.left.end) {
+                    self.buffer = Vec::new();
+                }
+                match link.take_output(&mut self.buffer) {
+                    Some(taken) if taken.is_empty() => {
+                        self.left = 0..0;
+                        // Streams with a buffer of their own, TLS above all, are told that this is all for now.
+                        if wrote {
+                            let _ = Pin::new(stream).poll_flush(cx)?;
+                        }
+                        return Poll::Ready(Ok(Written::All));
+                    }
+                    Some(taken) => self.left = taken,
+                    None => return Poll::Ready(Ok(Written::Over)),
+                }
+            }
+            let count = ready!(Pin::new(&mut *stream).poll_write(cx, &self.buffer[self.left.clone()]))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            wrote = true;
+            link.count_write();
+            stall.until = None;
+            self.left.start += count;
+        }
+    }
+}
+
+/// Since when nothing could be written.
+struct Stall {
+    limit: Duration,
+    until: Option<Pin<Box<Sleep>>>,
+}
+
+impl Stall {
+    fn is_over(&mut self, cx: &mut Context<'_>, is_stalled: bool) -> bool {
+        if !is_stalled {
+            self.until = None;
+            return false;
+        }
+        if self.limit == Duration::MAX {
+            return false;
+        }
+        self.until.get_or_insert_with(|| Box::pin(sleep(self.limit))).as_mut().poll(cx).is_ready()
+    }
+}
+
+/// Whether a buffer that grew for a long message is still worth its memory.
+#[derive(Default)]
+struct Spare(u32);
+
+impl Spare {
+    fn is_too_large(&mut self, length: usize, needed: usize) -> bool {
+        if length <= LARGE || needed > length / 4 {
+            self.0 = 0;
+            return false;
+        }
+        self.0 += 1;
+        self.0 > RARE
+    }
+}

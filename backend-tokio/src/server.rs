@@ -1,0 +1,372 @@
+//! Many sessions with whoever connects: listening, limits for all of them together, and a graceful end.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use farref_host::{Budget, CloseCode, Connection, Directory, Error, Link, Options, Threads};
+use tokio::net::{TcpListener, ToSocketAddrs};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tracing::Instrument;
+
+use crate::connect::carry;
+use crate::driver::Stream;
+
+/// What a server accepts and may use.
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    /// What each connection may use; its [`Options::memory`] is replaced by that of the server.
+    pub connection: Options,
+    /// Sessions at a time. A peer that would be one more is told that the server is out of resources.
+    pub connections: usize,
+    /// Connections at a time whose peer has not said Hello yet. One more ends the oldest of them.
+    pub handshakes: usize,
+    /// Threads that serve objects which may wait, for all connections together. Calls for which there is none are refused as
+    /// overloaded. Objects that run inline or as tasks need none.
+    pub threads: usize,
+    /// Bytes for buffers, arguments and results of all connections together: see [`Budget`].
+    pub memory: usize,
+    /// Who is admitted.
+    pub validator: Validator,
+}
+
+impl Default for ServerOptions {
+    /// For strangers: 1,024 connections, 128 more in the handshake, 256 threads, 256 MiB; for each connection messages of
+    /// 1 MiB, 65,536 references each way, and 64 calls at a time, of 1 MiB together. Everybody is admitted.
+    fn default() -> Self {
+        let connection = Options {
+            max_message: 1 << 20,
+            imports: 1 << 16,
+            exports: 1 << 16,
+            call_bytes: 1 << 20,
+            output: 4 << 20,
+            store: 2 << 20,
+            ..Options::default()
+        };
+        Self {
+            connection,
+            connections: 1024,
+            handshakes: 128,
+            threads: 256,
+            memory: 256 << 20,
+            validator: Validator::default(),
+        }
+    }
+}
+
+/// Who connects, as far as it is known before anything is said.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Peer {
+    /// Where from.
+    pub address: PeerAddress,
+}
+
+/// Where a peer connects from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PeerAddress {
+    /// TCP, encrypted or not.
+    Tcp(SocketAddr),
+    /// A Unix socket; with the process's user, where the system tells.
+    Unix(Option<u32>),
+    /// A stream that the program opened itself, by the name that it gave.
+    Other(String),
+}
+
+impl Peer {
+    /// A peer about which nothing is known but a name.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self { address: PeerAddress::Other(name.into()) }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.address {
+            PeerAddress::Tcp(address) => address.fmt(out),
+            PeerAddress::Unix(Some(user)) => write!(out, "user {user}"),
+            PeerAddress::Unix(None) => out.write_str("a Unix socket"),
+            PeerAddress::Other(name) => out.write_str(name),
+        }
+    }
+}
+
+/// Decides who is admitted: a function of the [`Peer`]. Who is not is told so, and nothing else.
+#[derive(Clone)]
+pub struct Validator(Arc<dyn Fn(&Peer) -> bool + Send + Sync>);
+
+impl Validator {
+    /// Admits those for whom the function is true. It runs on the runtime and must not wait.
+    pub fn new(admits: impl Fn(&Peer) -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(admits))
+    }
+}
+
+impl Default for Validator {
+    /// Admits everybody.
+    fn default() -> Self {
+        Self::new(|_| true)
+    }
+}
+
+impl fmt::Debug for Validator {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Validator")
+    }
+}
+
+/// Serves a directory to all who connect. Clones are the same server; it goes on until [`Self::shut_down`], or until the
+/// runtime ends.
+#[derive(Clone)]
+pub struct Server(Arc<Inner>);
+
+struct Inner {
+    directory: Directory,
+    options: ServerOptions,
+    threads: Arc<Threads>,
+    state: Mutex<State>,
+    /// Sessions that are open, or none any more since it has shut down.
+    open: watch::Sender<Option<usize>>,
+}
+
+#[derive(Default)]
+struct State {
+    sessions: HashMap<u64, (Link, Connection)>,
+    /// The oldest first.
+    handshakes: VecDeque<(u64, AbortHandle)>,
+    listening: Vec<AbortHandle>,
+    next: u64,
+    is_leaving: bool,
+    counters: Counters,
+}
+
+/// What happened at a server so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Connections that came.
+    pub accepted: u64,
+    /// Sessions that began.
+    pub sessions: u64,
+    /// Sessions that are open now.
+    pub open: u64,
+    /// Connections that were turned away, by the validator or since there were too many.
+    pub refused: u64,
+    /// Connections that never became sessions: no farref peer, no Hello in time, cut before.
+    pub failed: u64,
+    /// Bytes of [`ServerOptions::memory`] in use.
+    pub memory: u64,
+    /// Threads that serve or wait for work.
+    pub threads: u64,
+}
+
+impl Server {
+    /// A server that listens nowhere yet.
+    pub fn new(directory: Directory, mut options: ServerOptions) -> Self {
+        options.connection.memory = Budget::new(options.memory);
+        let threads = Arc::new(Threads::new(options.threads));
+        let (open, _) = watch::channel(Some(0));
+        Self(Arc::new(Inner { directory, options, threads, state: Mutex::default(), open }))
+    }
+
+    /// Listens on TCP, without encryption: see SECURITY.md for who can listen in. Port 0 is any free one; the address is told.
+    pub async fn listen_tcp(&self, address: impl ToSocketAddrs) -> Result<SocketAddr, Error> {
+        let listener = TcpListener::bind(address).await?;
+        let local = listener.local_addr()?;
+        let server = self.clone();
+        self.listen(async move {
+            loop {
+                match listener.accept().await {
+                    Ok((stream, address)) => {
+                        let _ = stream.set_nodelay(true);
+                        server.serve(stream, Peer { address: PeerAddress::Tcp(address) });
+                    }
+                    Err(error) => not_accepted(&error).await,
+                }
+            }
+        });
+        Ok(local)
+    }
+
+    /// Listens on a Unix socket that only this process's user can reach (mode 0600). A socket that nobody listens to any more is
+    /// replaced; it is removed when the server shuts down.
+    #[cfg(unix)]
+    pub async fn listen_unix(&self, path: impl AsRef<std::path::Path>) -> Result<(), Error> {
+        let socket = crate::unix::Socket::bind(path.as_ref())?;
+        let server = self.clone();
+        self.listen(async move {
+            loop {
+                match socket.accept().await {
+                    Ok(stream) => {
+                        let user = stream.peer_cred().ok().map(|who| who.uid());
+                        server.serve(stream, Peer { address: PeerAddress::Unix(user) });
+                    }
+                    Err(error) => not_accepted(&error).await,
+                }
+            }
+        });
+        Ok(())
+    }
+
+    fn listen(&self, accept: impl Future<Output = ()> + Send + 'static) {
+        let mut state = self.state();
+        if !state.is_leaving {
+            state.listening.push(tokio::spawn(accept).abort_handle());
+        }
+    }
+
+    /// Serves a peer over a stream that was accepted elsewhere. It is one of those that the server counts and limits.
+    pub fn serve(&self, stream: impl Stream, peer: Peer) {
+        let span = tracing::debug_span!("session", %peer);
+        let server = self.clone();
+        let mut state = self.state();
+        state.counters.accepted += 1;
+        if state.is_leaving {
+            return;
+        }
+        let id = state.next;
+        state.next += 1;
+        let task = tokio::spawn(async move { server.run(id, stream, peer).await }.instrument(span));
+        state.handshakes.push_back((id, task.abort_handle()));
+        if state.handshakes.len() > self.0.options.handshakes.max(1)
+            && let Some((_, oldest)) = state.handshakes.pop_front()
+        {
+            oldest.abort();
+            state.counters.failed += 1;
+        }
+    }
+
+    async fn run(self, id: u64, stream: impl Stream, peer: Peer) {
+        let options = &self.0.options.connection;
+        let (link, connection, carrier) = carry(stream, self.0.directory.clone(), options, self.0.threads.clone());
+        if !(self.0.options.validator.0)(&peer) {
+            tracing::info!("not admitted");
+            self.turn_away(id, &link, CloseCode::NotAllowed);
+            return carrier.run().await;
+        }
+        let mut running = std::pin::pin!(carrier.run());
+        let began = tokio::select! {
+            biased;
+            ready = connection.ready() => Some(ready.is_ok()),
+            () = &mut running => None,
+        };
+        match began {
+            Some(true) if self.admit(id, &link, &connection) => {
+                tracing::debug!("begins");
+                drop(connection);
+                running.await;
+                tracing::debug!("is over");
+                let mut state = self.state();
+                state.sessions.remove(&id);
+                self.tell(&state);
+            }
+            Some(true) => {
+                tracing::warn!("too many connections");
+                self.turn_away(id, &link, CloseCode::OutOfResources);
+                running.await;
+            }
+            began => {
+                tracing::debug!("no session");
+                if began.is_some() {
+                    running.await;
+                }
+                let mut state = self.state();
+                state.counters.failed += 1;
+                state.handshakes.retain(|(have, _)| *have != id);
+            }
+        }
+    }
+
+    /// The peer said Hello: its session begins, unless there are too many.
+    fn admit(&self, id: u64, link: &Link, connection: &Connection) -> bool {
+        let mut state = self.state();
+        let is_admitted = state.sessions.len() < self.0.options.connections && !state.is_leaving;
+        if is_admitted {
+            state.handshakes.retain(|(have, _)| *have != id);
+            state.sessions.insert(id, (link.clone(), connection.clone()));
+            state.counters.sessions += 1;
+            self.tell(&state);
+        }
+        is_admitted
+    }
+
+    fn turn_away(&self, id: u64, link: &Link, code: CloseCode) {
+        link.close(code);
+        let mut state = self.state();
+        state.counters.refused += 1;
+        state.handshakes.retain(|(have, _)| *have != id);
+    }
+
+    /// The sessions that are open: to call their peers, say.
+    pub fn connections(&self) -> Vec<Connection> {
+        self.state().sessions.values().map(|(_, connection)| connection.clone()).collect()
+    }
+
+    /// What happened so far.
+    pub fn counters(&self) -> Counters {
+        let state = self.state();
+        Counters {
+            open: state.sessions.len() as u64,
+            memory: self.0.options.connection.memory.used() as u64,
+            threads: self.0.threads.count() as u64,
+            ..state.counters
+        }
+    }
+
+    /// Listens no more, lets the calls that are under way end, for as long as `grace` at most, and closes all sessions. New
+    /// calls are refused as overloaded meanwhile.
+    pub async fn shut_down(&self, grace: Duration) {
+        let sessions: Vec<_> = {
+            let mut state = self.state();
+            state.is_leaving = true;
+            state.listening.drain(..).for_each(|listening| listening.abort());
+            state.handshakes.drain(..).for_each(|(_, handshake)| handshake.abort());
+            state.sessions.values().map(|(link, _)| link.clone()).collect()
+        };
+        let drained = async {
+            for link in &sessions {
+                link.drain().await;
+            }
+        };
+        if tokio::time::timeout(grace, drained).await.is_err() {
+            tracing::warn!("calls are cut off");
+        }
+        sessions.iter().for_each(|link| link.close(CloseCode::Leaving));
+        let mut open = self.0.open.subscribe();
+        let _ = open.wait_for(|open| *open == Some(0)).await;
+        self.0.open.send_replace(None);
+    }
+
+    /// Waits until the server has shut down.
+    pub async fn closed(&self) {
+        let _ = self.0.open.subscribe().wait_for(Option::is_none).await;
+    }
+
+    fn tell(&self, state: &State) {
+        self.0.open.send_replace(Some(state.sessions.len()));
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Server").field("counters", &self.counters()).finish_non_exhaustive()
+    }
+}
+
+/// Accepting fails for a connection that is gone already, which costs nothing, or for want of file descriptors and the like,
+/// which last: others are to end meanwhile.
+async fn not_accepted(error: &io::Error) {
+    tracing::warn!(%error, "cannot accept");
+    if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
