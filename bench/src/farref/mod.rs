@@ -1,0 +1,4 @@
+//! The cases by calls on objects.
+
+pub mod objects;
+pub mod pipe;

@@ -1,0 +1,66 @@
+//! The raw echo over blocking streams.
+
+use std::io::{ErrorKind, Read, Write};
+
+use crate::Result;
+use crate::cases::Exchange;
+use crate::counts::{StreamCounts, Wire};
+use crate::measure::Subject;
+use crate::raw::{Inbox, batch};
+
+/// Echoes until the stream ends.
+pub fn echo(mut read: impl Read, mut write: impl Write) -> Result<()> {
+    let mut inbox = Inbox::new();
+    loop {
+        match read.read(inbox.space()) {
+            Ok(0) => return Ok(()),
+            Ok(count) => inbox.filled(count),
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error.into()),
+        }
+        let (messages, count) = inbox.take_messages();
+        if count > 0 {
+            write.write_all(messages)?;
+        }
+    }
+}
+
+/// The client of an [`echo`].
+pub struct Client<R, W> {
+    read: R,
+    write: W,
+    counts: StreamCounts,
+    exchange: Exchange,
+    batch: Vec<u8>,
+    inbox: Inbox,
+    messages: u64,
+}
+
+impl<R: Read, W: Write> Client<R, W> {
+    /// `counts` are those of both streams.
+    pub fn new(read: R, write: W, counts: StreamCounts, exchange: Exchange) -> Self {
+        Self { read, write, counts, exchange, batch: batch(exchange), inbox: Inbox::new(), messages: 0 }
+    }
+}
+
+impl<R: Read, W: Write> Subject for Client<R, W> {
+    fn run(&mut self, operations: u64) -> Result<()> {
+        for _ in 0..operations / self.exchange.batch {
+            self.write.write_all(&self.batch)?;
+            let mut missing = self.exchange.batch;
+            while missing > 0 {
+                match self.read.read(self.inbox.space())? {
+                    0 => return Err("the raw server has gone".into()),
+                    count => self.inbox.filled(count),
+                }
+                missing -= self.inbox.take_messages().1;
+            }
+        }
+        self.messages += 2 * operations;
+        Ok(())
+    }
+
+    fn wire(&self) -> Wire {
+        Wire { messages: self.messages, ..self.counts.wire() }
+    }
+}
