@@ -9,7 +9,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Runtime;
 
 use crate::cases::{Case, Kind, Transport, name};
-use crate::counts::{Allocations, StreamCounts, Wire};
+use crate::counts::{Allocations, Gauge, Wire};
 use crate::measure::{ROUNDS, Rounds, Subject, calibrate, time};
 use crate::server::{Counted, Server};
 use crate::table::{Table, grouped, per_operation};
@@ -158,9 +158,7 @@ impl Contestant {
             (Kind::Farref, Transport::Pipe) => {
                 let mut server = Server::start(kind, transport)?;
                 let (read, write) = server.take_pipe()?;
-                let counts = StreamCounts::default();
-                let (read, write) = (counts.count(read), counts.count(write));
-                Ok(Some(Self::new(farref::pipe::Client::open(read, write, counts, case)?, Some(server))))
+                Ok(Some(Self::new(farref::pipe::Client::open(read, write, case)?, Some(server))))
             }
             (Kind::Farref, _) => Ok(None),
         }
@@ -213,7 +211,7 @@ impl Contestant {
 fn raw_in_memory(case: Case) -> Result<Contestant> {
     let runtime = Rc::new(runtime()?);
     let (near, far) = tokio::io::duplex(DUPLEX);
-    runtime.spawn(raw::sockets::echo(far));
+    runtime.block_on(async { raw::sockets::serve(far, &Gauge::default()) });
     Ok(Contestant::new(raw::sockets::Client::new(runtime, near, case.raw()), None))
 }
 
@@ -221,10 +219,7 @@ fn raw_between_processes(case: Case, transport: Transport) -> Result<Contestant>
     let mut server = Server::start(Kind::Raw, transport)?;
     if transport == Transport::Pipe {
         let (read, write) = server.take_pipe()?;
-        let counts = StreamCounts::default();
-        let (read, write) = (counts.count(read), counts.count(write));
-        let client = raw::blocking::Client::new(read, write, counts, case.raw());
-        return Ok(Contestant::new(client, Some(server)));
+        return Ok(Contestant::new(raw::blocking::Client::new(read, write, case.raw()), Some(server)));
     }
     let runtime = Rc::new(runtime()?);
     if transport == Transport::Unix {

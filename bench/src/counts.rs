@@ -4,8 +4,8 @@ use std::hint::black_box;
 use std::io::{self, IoSlice, Read, Write};
 use std::ops::Sub;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use alloc_tracker::{ProcessSpan, Session, ThreadSpan};
@@ -144,6 +144,22 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Tells what went over the wire, as soon as whoever serves has said how. Clones are the same.
+#[derive(Clone, Default)]
+pub struct Gauge(Arc<OnceLock<Box<dyn Fn() -> Wire + Send + Sync>>>);
+
+impl Gauge {
+    /// How. A second one is not listened to: one connection is counted.
+    pub fn set(&self, wire: impl Fn() -> Wire + Send + Sync + 'static) {
+        let _ = self.0.set(Box::new(wire));
+    }
+
+    /// So far.
+    pub fn wire(&self) -> Wire {
+        self.0.get().map_or_else(Wire::default, |wire| wire())
     }
 }
 

@@ -22,7 +22,7 @@ use tokio::net::{TcpListener, UnixListener, UnixStream};
 use crate::Result;
 use crate::args::ServeArgs;
 use crate::cases::{Kind, Transport};
-use crate::counts::{Allocations, LiveBytes, StreamCounts, Wire};
+use crate::counts::{Allocations, Gauge, LiveBytes, Wire};
 use crate::{farref, raw};
 
 /// Serves until the control socket ends.
@@ -41,19 +41,18 @@ pub fn control(folder: &Path) -> std::path::PathBuf {
 
 fn serve_pipe(kind: Kind, control: &Path) -> Result<()> {
     let (read, write) = farref_pipe::take_stdio()?;
-    let counts = StreamCounts::default();
-    let (read, write) = (counts.count(read), counts.count(write));
+    let mut recorder = Recorder::default();
+    let gauge = recorder.gauge.clone();
     thread::Builder::new().name("serve".into()).spawn(move || {
         let served = match kind {
-            Kind::Raw => raw::blocking::echo(read, write),
-            Kind::Farref => farref::pipe::serve(read, write),
+            Kind::Raw => raw::blocking::serve(read, write, &gauge),
+            Kind::Farref => farref::pipe::serve(read, write, &gauge),
         };
         if let Err(error) = served {
             eprintln!("farref-bench, server: {error}");
         }
     })?;
     let stream = net::UnixStream::connect(control)?;
-    let mut recorder = Recorder::new(Box::new(move || counts.wire()));
     let mut answer = String::from("ready -\n");
     let mut requests = BufReader::new(&stream);
     let mut request = String::new();
@@ -69,8 +68,8 @@ fn serve_pipe(kind: Kind, control: &Path) -> Result<()> {
 
 async fn serve_sockets(args: &ServeArgs) -> Result<()> {
     let mut control = UnixStream::connect(control(&args.folder)).await?;
-    let counts = StreamCounts::default();
-    let counters = counts.clone();
+    let mut recorder = Recorder::default();
+    let gauge = recorder.gauge.clone();
     let kind = args.kind;
     let address = match args.transport {
         Transport::Tcp => {
@@ -79,7 +78,7 @@ async fn serve_sockets(args: &ServeArgs) -> Result<()> {
             tokio::spawn(async move {
                 while let Ok((stream, _)) = listener.accept().await {
                     if stream.set_nodelay(true).is_ok() {
-                        serve_stream(kind, counters.count(stream));
+                        serve_stream(kind, stream, &gauge);
                     }
                 }
             });
@@ -89,13 +88,12 @@ async fn serve_sockets(args: &ServeArgs) -> Result<()> {
             let listener = UnixListener::bind(args.folder.join("socket"))?;
             tokio::spawn(async move {
                 while let Ok((stream, _)) = listener.accept().await {
-                    serve_stream(kind, counters.count(stream));
+                    serve_stream(kind, stream, &gauge);
                 }
             });
             args.folder.join("socket").display().to_string()
         }
     };
-    let mut recorder = Recorder::new(Box::new(move || counts.wire()));
     let mut answer = format!("ready {address}\n");
     let (requests, mut answers) = control.split();
     let mut requests = tokio::io::BufReader::new(requests);
@@ -110,36 +108,33 @@ async fn serve_sockets(args: &ServeArgs) -> Result<()> {
     }
 }
 
-fn serve_stream(kind: Kind, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+fn serve_stream(kind: Kind, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, gauge: &Gauge) {
     match kind {
-        Kind::Raw => drop(tokio::spawn(raw::sockets::echo(stream))),
+        Kind::Raw => raw::sockets::serve(stream, gauge),
         Kind::Farref => {}
     }
 }
 
 /// Keeps what was counted when counting began.
+#[derive(Default)]
 struct Recorder {
-    wire: Box<dyn Fn() -> Wire>,
+    gauge: Gauge,
     begun: Option<(Allocations, Wire)>,
     live: Option<LiveBytes>,
 }
 
 impl Recorder {
-    fn new(wire: Box<dyn Fn() -> Wire>) -> Self {
-        Self { wire, begun: None, live: None }
-    }
-
     /// Does what the line says and writes what is to be answered.
     fn obey(&mut self, request: &str, answer: &mut String) {
         answer.clear();
         let said = match request.trim_end() {
             "begin" => {
-                let wire = (self.wire)();
+                let wire = self.gauge.wire();
                 self.begun = Some((Allocations::begin(), wire));
                 Some("ok".to_owned())
             }
             "end" => self.begun.take().map(|(allocations, before)| {
-                let since = (self.wire)() - before;
+                let since = self.gauge.wire() - before;
                 format!("{} {} {}", allocations.end(), since.reads, since.writes)
             }),
             "live" => {

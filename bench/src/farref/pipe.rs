@@ -1,6 +1,8 @@
 //! The cases over blocking streams, by farref-pipe.
 
-use std::io::{Read, Write};
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::process::{ChildStdin, ChildStdout};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -11,12 +13,29 @@ use farref_pipe::{
 
 use crate::Result;
 use crate::cases::Case;
-use crate::counts::{StreamCounts, Wire};
+use crate::counts::{Gauge, StreamCounts, Wire};
 use crate::farref::objects::{self, NUMBER, expect_number};
 use crate::measure::Subject;
 
+/// A session over the two ends of a pipe, and what goes over it.
+fn open(
+    read: impl Into<OwnedFd>,
+    write: impl Into<OwnedFd>,
+    directory: Directory,
+) -> Result<(Connection, impl Fn() -> Wire + Send + Sync + 'static)> {
+    let counts = StreamCounts::default();
+    let [read, write] = [read.into(), write.into()].map(|end| counts.count(File::from(end)));
+    let connection = Connection::open(read, write, directory, Options::default())?;
+    let counted = connection.clone();
+    let wire = move || {
+        let traffic = counted.traffic();
+        Wire { messages: traffic.messages, bytes: traffic.bytes, ..counts.wire() }
+    };
+    Ok((connection, wire))
+}
+
 /// Serves until the session ends.
-pub fn serve(read: impl Read + Send + 'static, write: impl Write + Send + 'static) -> Result<()> {
+pub fn serve(read: File, write: File, gauge: &Gauge) -> Result<()> {
     let callback = Function::new(|args| {
         let [Value::Reference(Reference::Remote(back))] = &args.positional[..] else { return Err(misused()) };
         back.call([NUMBER])
@@ -32,7 +51,9 @@ pub fn serve(read: impl Read + Send + 'static, write: impl Write + Send + 'stati
         "calls its first argument so often",
         callbacks,
     );
-    Connection::open(read, write, directory, Options::default())?.wait_closed();
+    let (connection, wire) = open(read, write, directory)?;
+    gauge.set(wire);
+    connection.wait_closed();
     Ok(())
 }
 
@@ -43,14 +64,14 @@ fn misused() -> Error {
 /// The client of a case.
 pub struct Client {
     case: Case,
-    counts: StreamCounts,
     roots: Roots,
     /// What `callback` and `callbacks` call, and how often they did.
     back: Arc<dyn Object>,
     called_back: Arc<AtomicU64>,
     /// What the echo of many bytes sends: what it got the last time.
     payload: Value,
-    connection: Connection,
+    /// It holds the connection.
+    wire: Box<dyn Fn() -> Wire + Send + Sync>,
 }
 
 struct Roots {
@@ -62,14 +83,9 @@ struct Roots {
 }
 
 impl Client {
-    /// `counts` are those of both streams.
-    pub fn open(
-        read: impl Read + Send + 'static,
-        write: impl Write + Send + 'static,
-        counts: StreamCounts,
-        case: Case,
-    ) -> Result<Self> {
-        let connection = Connection::open(read, write, Directory::new(), Options::default())?;
+    /// Over the pipes of a child.
+    pub fn open(read: ChildStdout, write: ChildStdin, case: Case) -> Result<Self> {
+        let (connection, wire) = open(read, write, Directory::new())?;
         let root = |name| -> Result<Proxy> {
             let root = connection.root().get(name)?;
             root.try_into().map_err(|value| format!("{name} is {value:?}").into())
@@ -88,7 +104,7 @@ impl Client {
             Ok(NUMBER.into())
         });
         let payload = Value::Bytes(vec![7; case.raw().payload]);
-        Ok(Self { case, counts, roots, back: Arc::new(back), called_back, payload, connection })
+        Ok(Self { case, roots, back: Arc::new(back), called_back, payload, wire: Box::new(wire) })
     }
 
     fn ping(&self, operations: u64) -> Result<()> {
@@ -183,7 +199,6 @@ impl Subject for Client {
     }
 
     fn wire(&self) -> Wire {
-        let traffic = self.connection.traffic();
-        Wire { messages: traffic.messages, bytes: traffic.bytes, ..self.counts.wire() }
+        (self.wire)()
     }
 }

@@ -4,12 +4,15 @@ use std::io::{ErrorKind, Read, Write};
 
 use crate::Result;
 use crate::cases::Exchange;
-use crate::counts::{StreamCounts, Wire};
+use crate::counts::{Counted, Gauge, StreamCounts, Wire};
 use crate::measure::Subject;
 use crate::raw::{Inbox, batch};
 
 /// Echoes until the stream ends.
-pub fn echo(mut read: impl Read, mut write: impl Write) -> Result<()> {
+pub fn serve(read: impl Read, write: impl Write, gauge: &Gauge) -> Result<()> {
+    let counts = StreamCounts::default();
+    let (mut read, mut write) = (counts.count(read), counts.count(write));
+    gauge.set(move || counts.wire());
     let mut inbox = Inbox::new();
     loop {
         match read.read(inbox.space()) {
@@ -25,10 +28,10 @@ pub fn echo(mut read: impl Read, mut write: impl Write) -> Result<()> {
     }
 }
 
-/// The client of an [`echo`].
+/// The client of a server.
 pub struct Client<R, W> {
-    read: R,
-    write: W,
+    read: Counted<R>,
+    write: Counted<W>,
     counts: StreamCounts,
     exchange: Exchange,
     batch: Vec<u8>,
@@ -37,8 +40,10 @@ pub struct Client<R, W> {
 }
 
 impl<R: Read, W: Write> Client<R, W> {
-    /// `counts` are those of both streams.
-    pub fn new(read: R, write: W, counts: StreamCounts, exchange: Exchange) -> Self {
+    /// Over those streams.
+    pub fn new(read: R, write: W, exchange: Exchange) -> Self {
+        let counts = StreamCounts::default();
+        let (read, write) = (counts.count(read), counts.count(write));
         Self { read, write, counts, exchange, batch: batch(exchange), inbox: Inbox::new(), messages: 0 }
     }
 }

@@ -7,12 +7,18 @@ use tokio::runtime::Runtime;
 
 use crate::Result;
 use crate::cases::Exchange;
-use crate::counts::{Counted, StreamCounts, Wire};
+use crate::counts::{Counted, Gauge, StreamCounts, Wire};
 use crate::measure::Subject;
 use crate::raw::{Inbox, batch};
 
-/// Echoes until the stream ends.
-pub async fn echo(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<(), std::io::Error> {
+/// Starts a task that echoes until the stream ends.
+pub fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, gauge: &Gauge) {
+    let counts = StreamCounts::default();
+    tokio::spawn(echo(counts.count(stream)));
+    gauge.set(move || counts.wire());
+}
+
+async fn echo(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> std::io::Result<()> {
     let mut inbox = Inbox::new();
     loop {
         match stream.read(inbox.space()).await? {
@@ -26,7 +32,7 @@ pub async fn echo(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<(),
     }
 }
 
-/// The client of an [`echo`].
+/// The client of a server.
 pub struct Client<S> {
     runtime: Rc<Runtime>,
     stream: Counted<S>,
