@@ -160,7 +160,25 @@ impl Contestant {
                 let (read, write) = server.take_pipe()?;
                 Ok(Some(Self::new(farref::pipe::Client::open(read, write, case)?, Some(server))))
             }
-            (Kind::Farref, _) => Ok(None),
+            (Kind::Farref, Transport::Memory) => {
+                let runtime = Rc::new(runtime()?);
+                let (near, far) = tokio::io::duplex(DUPLEX);
+                farref::sockets::serve_here(&runtime, far);
+                Ok(Some(Self::new(farref::sockets::Client::open(runtime, near, case)?, None)))
+            }
+            (Kind::Farref, Transport::Unix) => {
+                let server = Server::start(kind, transport)?;
+                let runtime = Rc::new(runtime()?);
+                let stream = runtime.block_on(UnixStream::connect(&server.address))?;
+                Ok(Some(Self::new(farref::sockets::Client::open(runtime, stream, case)?, Some(server))))
+            }
+            (Kind::Farref, Transport::Tcp) => {
+                let server = Server::start(kind, transport)?;
+                let runtime = Rc::new(runtime()?);
+                let stream = runtime.block_on(TcpStream::connect(reach(case, &server)?))?;
+                stream.set_nodelay(true)?;
+                Ok(Some(Self::new(farref::sockets::Client::open(runtime, stream, case)?, Some(server))))
+            }
         }
     }
 

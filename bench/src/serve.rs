@@ -111,7 +111,14 @@ async fn serve_sockets(args: &ServeArgs) -> Result<()> {
 fn serve_stream(kind: Kind, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, gauge: &Gauge) {
     match kind {
         Kind::Raw => raw::sockets::serve(stream, gauge),
-        Kind::Farref => {}
+        Kind::Farref => {
+            let gauge = gauge.clone();
+            tokio::spawn(async move {
+                if let Err(error) = farref::sockets::serve(stream, gauge).await {
+                    eprintln!("farref-bench, server: {error}");
+                }
+            });
+        }
     }
 }
 

@@ -2,3 +2,4 @@
 
 pub mod objects;
 pub mod pipe;
+pub mod sockets;

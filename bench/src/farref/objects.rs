@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::{Arc, Weak};
 
-use farref_pipe::{Action, Args, Directory, Error, Function, Member, Object, Reference, Value};
+use farref_pipe::{Action, Args, Directory, Error, Function, Member, Object, Reference, Runs, Value};
 
 use crate::Result;
 
@@ -13,8 +13,8 @@ pub const NUMBER: i64 = 7;
 /// The roots that never wait: `echo`, `make`, `link`.
 pub fn directory() -> Directory {
     Directory::new()
-        .with("echo", "gives its argument back", Function::new(first))
-        .with("make", "a new object, which is an echo, too", Function::new(|_| Ok(Reference::local(Leaf).into())))
+        .with("echo", "gives its argument back", Function::inline(first))
+        .with("make", "a new object, which is an echo, too", Function::inline(|_| Ok(Reference::local(Leaf).into())))
         .with_shared("link", "next() is itself, value() a number", Link::new())
 }
 
@@ -31,6 +31,10 @@ fn first(args: Args) -> Result<Value, Error> {
 struct Leaf;
 
 impl Object for Leaf {
+    fn runs(&self) -> Runs {
+        Runs::Inline
+    }
+
     fn perform(&self, action: Action<'_>, args: Args) -> Result<Value, Error> {
         match action {
             Action::Call => first(args),
@@ -49,6 +53,10 @@ impl Link {
 }
 
 impl Object for Link {
+    fn runs(&self) -> Runs {
+        Runs::Inline
+    }
+
     fn members(&self) -> Cow<'_, [Member]> {
         const MEMBERS: &[Member] = &[Member::method("next", "itself"), Member::method("value", "a number")];
         Cow::Borrowed(MEMBERS)

@@ -13,7 +13,7 @@ use farref_pipe::{
 
 use crate::Result;
 use crate::cases::Case;
-use crate::counts::{Gauge, StreamCounts, Wire};
+use crate::counts::{Gauge, Wire};
 use crate::farref::objects::{self, NUMBER, expect_number};
 use crate::measure::Subject;
 
@@ -23,13 +23,11 @@ fn open(
     write: impl Into<OwnedFd>,
     directory: Directory,
 ) -> Result<(Connection, impl Fn() -> Wire + Send + Sync + 'static)> {
-    let counts = StreamCounts::default();
-    let [read, write] = [read.into(), write.into()].map(|end| counts.count(File::from(end)));
-    let connection = Connection::open(read, write, directory, Options::default())?;
+    let connection = farref_pipe::open_fds(read, write, directory, Options::default())?;
     let counted = connection.clone();
     let wire = move || {
         let traffic = counted.traffic();
-        Wire { messages: traffic.messages, bytes: traffic.bytes, ..counts.wire() }
+        Wire { messages: traffic.messages, bytes: traffic.bytes, reads: traffic.reads, writes: traffic.writes }
     };
     Ok((connection, wire))
 }
@@ -99,7 +97,7 @@ impl Client {
         };
         let called_back = Arc::new(AtomicU64::new(0));
         let count = called_back.clone();
-        let back = Function::new(move |_| {
+        let back = Function::inline(move |_| {
             count.fetch_add(1, Ordering::Relaxed);
             Ok(NUMBER.into())
         });
