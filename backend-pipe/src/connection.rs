@@ -1,18 +1,20 @@
 //! One session over a byte pipe: a thread that reads, a thread that writes when nobody else can, and threads that serve.
 //!
-//! Whoever has made a call writes it, so that nobody need be woken. The reading thread never waits for the pipe to take
-//! something: reading goes on whatever the other direction does (ADM-1).
+//! Whoever makes a call writes it, and may read its answer, so that nobody need be woken. Who receives never waits for the pipe
+//! to take something: reading goes on whatever the other direction does (ADM-1).
 
 use std::cell::Cell;
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::thread::{self, Thread};
+use std::time::Duration;
 
 use farref_core::frame::{PREAMBLE, PreambleScanner, Scan};
-use farref_host::{Connection, Directory, Driver, Error, Link, Options, Threads, Work};
+use farref_host::{Connection, Directory, Driver, Error, Link, Options, Received, Threads, Work};
 
 /// Starts a session over a pair of byte streams and waits for the peer's Hello, at most as long as
 /// [`Options::handshake`] says. `directory` is what the peer finds; its calls may come before this returns.
@@ -29,11 +31,11 @@ pub fn open(
     directory: Directory,
     options: Options,
 ) -> Result<Connection, Error> {
-    start(read, Sink::Any(Box::new(write)), directory, options)
+    start(Source::Any(Box::new(read)), Sink::Any(Box::new(write)), None, directory, options)
 }
 
-/// As [`open`], for pipes and sockets of the operating system, where the thread that reads can tell what it may write
-/// without waiting: calls of the peer cost a switch of threads less.
+/// As [`open`], for pipes and sockets of the operating system, for which can be told what can be read and written without
+/// waiting: a call then wakes no other thread, on neither side, and reading ends with the session.
 #[cfg(unix)]
 pub fn open_fds(
     read: impl Into<std::os::fd::OwnedFd>,
@@ -41,28 +43,32 @@ pub fn open_fds(
     directory: Directory,
     options: Options,
 ) -> Result<Connection, Error> {
-    let (read, write) = (std::fs::File::from(read.into()), std::fs::File::from(write.into()));
-    start(read, Sink::Fd(write), directory, options)
+    let (over, wake) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(io::Error::from)?;
+    let (source, sink) = (Source::Fd(read.into().into(), over), Sink::Fd(write.into().into()));
+    start(source, sink, Some(Wake(wake.into())), directory, options)
 }
 
 fn start(
-    read: impl Read + Send + 'static,
-    write: Sink,
+    source: Source,
+    sink: Sink,
+    wake: Option<Wake>,
     directory: Directory,
     options: Options,
 ) -> Result<Connection, Error> {
     let handshake = options.handshake;
-    let output = Output { sink: Some(write), buffer: PREAMBLE.to_vec(), left: 0..PREAMBLE.len() };
     let pipe = Arc::new(Pipe {
-        output: Mutex::new(output),
+        output: Mutex::new(Output { sink: Some(sink), buffer: PREAMBLE.to_vec(), left: 0..PREAMBLE.len() }),
+        input: Mutex::new(Input::new(source)),
+        readers: Readers::default(),
+        wake,
         bell: Bell::default(),
-        threads: Threads::new(usize::from(options.serving) + 1),
+        threads: Threads::new(options.serving.into()),
     });
     let link = Link::new(directory, &options, pipe.clone());
     let (writer, of_writer) = (link.clone(), pipe.clone());
     thread::Builder::new().name("farref-write".into()).spawn(move || of_writer.write_all(&writer))?;
     let (reader, of_reader) = (link.clone(), pipe.clone());
-    thread::Builder::new().name("farref-read".into()).spawn(move || of_reader.read_all(&reader, read))?;
+    thread::Builder::new().name("farref-read".into()).spawn(move || of_reader.read_all(&reader))?;
     pipe.bell.ring();
     let connection = link.connection();
     connection.wait_ready(handshake)?;
@@ -72,28 +78,18 @@ fn start(
 /// What the threads of a session share, but for the session.
 struct Pipe {
     output: Mutex<Output>,
+    input: Mutex<Input>,
+    readers: Readers,
+    /// Ends waiting for input.
+    wake: Option<Wake>,
     /// Rung when there may be output that nobody else writes.
     bell: Bell,
     threads: Threads,
 }
 
-/// Where output goes, and what of it was taken from the session and not written yet.
-struct Output {
-    /// None when it is over.
-    sink: Option<Sink>,
-    buffer: Vec<u8>,
-    left: Range<usize>,
-}
-
-enum Sink {
-    Any(Box<dyn Write + Send>),
-    #[cfg(unix)]
-    Fd(std::fs::File),
-}
-
 thread_local! {
-    /// Whether this thread reads for a session, and so must not wait for a pipe.
-    static READS: Cell<bool> = const { Cell::new(false) };
+    /// Whether this thread receives for a session, and so must not wait for a pipe.
+    static RECEIVES: Cell<bool> = const { Cell::new(false) };
 }
 
 impl Driver for Pipe {
@@ -102,7 +98,7 @@ impl Driver for Pipe {
     }
 
     fn flush(&self, link: &Link) {
-        let may_wait = !READS.get();
+        let may_wait = !RECEIVES.get();
         let Ok(mut output) = self.output.try_lock() else {
             // Somebody writes, and may have looked for output before this came.
             return self.bell.ring();
@@ -124,17 +120,40 @@ impl Driver for Pipe {
     fn run(&self, work: Work) -> Result<(), Work> {
         self.threads.run(work)
     }
+
+    /// Receives, if nobody else does and the input can be shared.
+    fn wait(&self, link: &Link, is_over: &mut dyn FnMut() -> bool) {
+        self.readers.enter();
+        match self.input.try_lock() {
+            Ok(mut input) if input.source.can_be_shared() && !input.is_over => {
+                self.readers.received.fetch_add(1, Ordering::Relaxed);
+                // It may have come just before the lock was ours; and what comes may be for others.
+                while !is_over() && !input.is_over {
+                    self.receive(link, &mut input);
+                }
+            }
+            _ if is_over() => {}
+            _ => thread::park(),
+        }
+        self.readers.leave();
+    }
+
+    fn ended(&self) {
+        if let Some(wake) = &self.wake {
+            wake.ring();
+        }
+    }
 }
 
 impl Pipe {
     fn write_all(&self, link: &Link) {
         // Also if the writer panics: it may be a closure of the user's.
         let _over = OnDrop(|| {
-            self.output().sink = None;
+            lock(&self.output).sink = None;
             link.deafen();
         });
         loop {
-            let written = self.output().write(link, true);
+            let written = lock(&self.output).write(link, true);
             match written {
                 Ok(Written::All | Written::Some) => self.bell.wait(),
                 Ok(Written::Over) | Err(_) => return,
@@ -142,63 +161,228 @@ impl Pipe {
         }
     }
 
-    fn output(&self) -> MutexGuard<'_, Output> {
-        self.output.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn read_all(&self, link: &Link, mut read: impl Read) {
-        READS.set(true);
+    fn read_all(&self, link: &Link) {
         // Also if the reader panics: it may be a closure of the user's.
-        let over = OnDrop(|| link.end());
-        if self.read_records(link, &mut read) == Some(NoPeer) {
+        let over = OnDrop(|| {
+            lock(&self.input).source = Source::Over;
+            link.end();
+        });
+        let mut input = lock(&self.input);
+        let mut streak = 0;
+        while !input.is_over {
+            let waited = self.readers.waited();
+            self.receive(link, &mut input);
+            streak = if self.readers.waited() == waited { 0 } else { streak + 1 };
+            if streak >= STREAK && input.source.can_be_shared() {
+                drop(input);
+                self.readers.lend();
+                input = lock(&self.input);
+                streak = 0;
+            }
+        }
+        if input.scanner.is_some() {
             link.fail(Error::NoPeer);
         }
+        drop(input);
         drop(over);
     }
 
-    /// Reads until the session or the stream is over.
-    fn read_records(&self, link: &Link, read: &mut impl Read) -> Option<NoPeer> {
-        let mut scanner = Some(PreambleScanner::default());
-        let mut buffer = vec![0; 64 * 1024];
-        let (mut start, mut end) = (0, 0);
-        let mut wanted = 1;
-        loop {
-            if start == end {
-                (start, end) = (0, 0);
-            } else if start + wanted > buffer.len() {
-                buffer.copy_within(start..end, 0);
-                (start, end) = (0, end - start);
-            }
-            if wanted > buffer.len() {
-                buffer.resize(wanted, 0);
-            }
-            end += match read.read(&mut buffer[end..]) {
-                Ok(0) => return scanner.map(|_| NoPeer),
-                Ok(count) => count,
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(_) => return scanner.map(|_| NoPeer),
-            };
-            link.count_read();
-            if let Some(scan) = &mut scanner {
-                match scan.scan(&buffer[start..end]) {
-                    Scan::Found(at) => start += at,
-                    Scan::Searching => {
-                        start = end;
-                        continue;
-                    }
-                    Scan::NoPeer => return Some(NoPeer),
-                }
-                scanner = None;
-            }
-            let received = link.receive(&buffer[start..end]);
-            start += received.used;
-            wanted = received.wanted;
-            self.flush(link);
-            if received.is_over {
-                return None;
-            }
+    /// Waits for input and takes it.
+    fn receive(&self, link: &Link, input: &mut Input) {
+        let before = RECEIVES.replace(true);
+        let _after = OnDrop(|| RECEIVES.set(before));
+        match input.read(link) {
+            Some(Received { output: farref_host::Output::None, .. }) => {}
+            // It goes out with what comes next, or when the thread that writes gets its turn.
+            Some(Received { output: farref_host::Output::Later, .. }) => self.bell.ring(),
+            Some(_) => self.flush(link),
+            None => input.is_over = true,
         }
     }
+}
+
+/// Threads that wait for a call, one of which may receive for all.
+///
+/// A thread receives that does nothing else. But when answers come one after the other for which somebody waits, it lends the
+/// input to those: each then reads its own answer, and no thread need be woken. When nobody has read for a while, it takes the
+/// input back.
+#[derive(Default)]
+struct Readers {
+    waiting: Mutex<Vec<Thread>>,
+    /// How often one of them began to wait, and has received.
+    waited: AtomicU64,
+    received: AtomicU64,
+    is_lent: AtomicBool,
+}
+
+/// Answers in a row for which somebody waited, until the input is lent.
+const STREAK: u32 = 8;
+/// For how long it is lent when nobody reads: what the peer says of itself waits as long.
+const LEASE: Duration = Duration::from_millis(1);
+
+impl Readers {
+    fn enter(&self) {
+        lock(&self.waiting).push(thread::current());
+        self.waited.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// If the input is lent, another one is to receive.
+    fn leave(&self) {
+        let own = thread::current().id();
+        let mut waiting = lock(&self.waiting);
+        if let Some(at) = waiting.iter().position(|thread| thread.id() == own) {
+            waiting.swap_remove(at);
+        }
+        if self.is_lent.load(Ordering::SeqCst)
+            && let Some(next) = waiting.first()
+        {
+            next.unpark();
+        }
+    }
+
+    /// How often somebody began to wait.
+    fn waited(&self) -> u64 {
+        self.waited.load(Ordering::Relaxed)
+    }
+
+    /// Until nobody receives any more.
+    fn lend(&self) {
+        self.is_lent.store(true, Ordering::SeqCst);
+        if let Some(first) = lock(&self.waiting).first() {
+            first.unpark();
+        }
+        let mut seen = self.received.load(Ordering::Relaxed);
+        loop {
+            thread::park_timeout(LEASE);
+            let count = self.received.load(Ordering::Relaxed);
+            if count == seen {
+                break;
+            }
+            seen = count;
+        }
+        self.is_lent.store(false, Ordering::SeqCst);
+    }
+}
+
+/// Where input comes from, and what of it was read and is no whole record yet.
+struct Input {
+    source: Source,
+    scanner: Option<PreambleScanner>,
+    buffer: Vec<u8>,
+    filled: Range<usize>,
+    wanted: usize,
+    is_over: bool,
+}
+
+enum Source {
+    Any(Box<dyn Read + Send>),
+    /// With what tells that the session is over.
+    #[cfg(unix)]
+    Fd(std::fs::File, std::os::fd::OwnedFd),
+    Over,
+}
+
+impl Input {
+    fn new(source: Source) -> Self {
+        let scanner = Some(PreambleScanner::default());
+        Self { source, scanner, buffer: vec![0; 64 * 1024], filled: 0..0, wanted: 1, is_over: false }
+    }
+
+    /// Reads once and takes what is whole; None if the session or the stream is over.
+    fn read(&mut self, link: &Link) -> Option<Received> {
+        if self.filled.is_empty() {
+            self.filled = 0..0;
+        } else if self.filled.start + self.wanted > self.buffer.len() {
+            self.buffer.copy_within(self.filled.clone(), 0);
+            self.filled = 0..self.filled.len();
+        }
+        if self.wanted > self.buffer.len() {
+            self.buffer.resize(self.wanted, 0);
+        }
+        let count = loop {
+            match self.source.read(&mut self.buffer[self.filled.end..]) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Ok(0) | Err(_) => return None,
+                Ok(count) => break count,
+            }
+        };
+        link.count_read();
+        self.filled.end += count;
+        if let Some(scanner) = &mut self.scanner {
+            match scanner.scan(&self.buffer[self.filled.clone()]) {
+                Scan::Found(at) => self.filled.start += at,
+                Scan::Searching => self.filled = 0..0,
+                Scan::NoPeer => return None,
+            }
+            if self.filled.end > 0 {
+                self.scanner = None;
+            }
+        }
+        let received = link.receive(&self.buffer[self.filled.clone()]);
+        self.filled.start += received.used;
+        self.wanted = received.wanted;
+        (!received.is_over).then_some(received)
+    }
+}
+
+impl Source {
+    /// Whether several threads may take turns to read.
+    fn can_be_shared(&self) -> bool {
+        match self {
+            Self::Any(_) | Self::Over => false,
+            #[cfg(unix)]
+            Self::Fd(..) => true,
+        }
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Any(read) => read.read(buffer),
+            #[cfg(unix)]
+            Self::Fd(file, over) => {
+                use rustix::event::{PollFd, PollFlags, poll};
+
+                let mut either = [PollFd::new(file, PollFlags::IN), PollFd::new(over, PollFlags::IN)];
+                poll(&mut either, None)?;
+                if either[0].revents().is_empty() { Ok(0) } else { file.read(buffer) }
+            }
+            Self::Over => Ok(0),
+        }
+    }
+}
+
+/// Tells whoever waits for input that the session is over.
+#[cfg(unix)]
+struct Wake(std::fs::File);
+
+#[cfg(not(unix))]
+enum Wake {}
+
+impl Wake {
+    #[cfg(unix)]
+    fn ring(&self) {
+        // A byte is there for everybody, and nobody takes it.
+        let _ = (&self.0).write(&[0]);
+    }
+
+    #[cfg(not(unix))]
+    fn ring(&self) {
+        match *self {}
+    }
+}
+
+/// Where output goes, and what of it was taken from the session and not written yet.
+struct Output {
+    /// None when it is over.
+    sink: Option<Sink>,
+    buffer: Vec<u8>,
+    left: Range<usize>,
+}
+
+enum Sink {
+    Any(Box<dyn Write + Send>),
+    #[cfg(unix)]
+    Fd(std::fs::File),
 }
 
 /// How far writing came.
@@ -279,22 +463,23 @@ struct Bell {
 
 impl Bell {
     fn ring(&self) {
-        if !mem::replace(&mut *self.rung.lock().unwrap_or_else(PoisonError::into_inner), true) {
+        if !mem::replace(&mut *lock(&self.rung), true) {
             self.rings.notify_one();
         }
     }
 
     fn wait(&self) {
-        let mut rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rung = lock(&self.rung);
         while !mem::take(&mut *rung) {
             rung = self.rings.wait(rung).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
 
-/// That the stream holds no preamble.
-#[derive(PartialEq)]
-struct NoPeer;
+/// What a lock guards is sound whatever happened to who held it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Runs at the end of a scope, however it is left.
 struct OnDrop<F: FnMut()>(F);

@@ -75,7 +75,7 @@ fn silence_is_waited_for_as_long_as_is_said() {
         let start = Instant::now();
         let read = left.try_clone().expect("a clone");
         let opened = farref_pipe::open(read, left, Directory::new(), options.clone());
-        let error = opened.err().expect("nobody answers");
+        let error = opened.expect_err("nobody answers");
         assert_eq!(error, Error::Io(std::io::ErrorKind::TimedOut, "no farref peer answered within 50ms".into()));
         assert!(start.elapsed() >= limit);
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use atomic_waker::AtomicWaker;
 use farref_core::frame::{PREAMBLE, PreambleScanner, Scan};
 use farref_core::message::CloseCode;
-use farref_host::{Driver, Error, Link, Options, Threads, Work};
+use farref_host::{Driver, Error, Link, Options, Received, Threads, Work};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::Handle;
 use tokio::time::{Sleep, sleep};
@@ -124,40 +124,61 @@ impl<S: Stream> Carrier<S> {
             self.link.fail(self.timed_out.clone());
             return Poll::Ready(());
         }
+        if self.poll_output(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let mut is_quiet = true;
         for _ in 0..READS {
-            let all_written = match self.poll_write(cx) {
-                Poll::Ready(Ok(Written::All)) => true,
-                Poll::Ready(Ok(Written::Over)) => return Poll::Ready(()),
-                Poll::Ready(Err(error)) => {
-                    tracing::debug!(%error, "cannot write");
-                    // What was received before is still served.
-                    self.is_mute = true;
-                    self.link.deafen();
-                    true
-                }
-                Poll::Pending => false,
-            };
-            if self.stall.is_over(cx, !all_written) {
-                tracing::debug!("the peer reads nothing");
-                self.is_mute = true;
-                self.link.close(CloseCode::OutOfResources);
-                return Poll::Ready(());
-            }
             match self.input.poll_read(&mut self.stream, &self.link, cx) {
-                Poll::Ready(Ok(Heard::Some)) => {
+                Poll::Ready(Ok(heard)) => {
                     if self.handshake.is_some() && self.link.is_ready() {
                         self.handshake = None;
                     }
+                    match heard {
+                        Heard::Some(farref_host::Output::None) => {}
+                        Heard::Some(farref_host::Output::Later) => is_quiet = false,
+                        Heard::Some(farref_host::Output::Now) => {
+                            if self.poll_output(cx).is_ready() {
+                                return Poll::Ready(());
+                            }
+                        }
+                        Heard::NoPeer => {
+                            self.link.fail(Error::NoPeer);
+                            return Poll::Ready(());
+                        }
+                        Heard::Over => return Poll::Ready(()),
+                    }
                 }
-                Poll::Ready(Ok(Heard::NoPeer)) => {
-                    self.link.fail(Error::NoPeer);
-                    return Poll::Ready(());
-                }
-                Poll::Ready(Ok(Heard::Over)) | Poll::Ready(Err(_)) => return Poll::Ready(()),
-                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                // What can wait for more output does so until those had their turn who may have some.
+                Poll::Pending if is_quiet => return Poll::Pending,
+                Poll::Pending => break,
             }
         }
         cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Writes what can be written; ready if the session is over.
+    fn poll_output(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let is_stalled = match self.poll_write(cx) {
+            Poll::Ready(Ok(Written::All)) => false,
+            Poll::Ready(Ok(Written::Over)) => return Poll::Ready(()),
+            Poll::Ready(Err(error)) => {
+                tracing::debug!(%error, "cannot write");
+                // What was received before is still served.
+                self.is_mute = true;
+                self.link.deafen();
+                false
+            }
+            Poll::Pending => true,
+        };
+        if self.stall.is_over(cx, is_stalled) {
+            tracing::debug!("the peer reads nothing");
+            self.is_mute = true;
+            self.link.close(CloseCode::OutOfResources);
+            return Poll::Ready(());
+        }
         Poll::Pending
     }
 
@@ -202,7 +223,8 @@ impl Default for Input {
 }
 
 enum Heard {
-    Some,
+    /// Something, because of which this may have to be sent.
+    Some(farref_host::Output),
     Over,
     NoPeer,
 }
@@ -223,7 +245,7 @@ impl Input {
                 Scan::Found(at) => self.filled.start += at,
                 Scan::Searching => {
                     self.filled = 0..0;
-                    return Poll::Ready(Ok(Heard::Some));
+                    return Poll::Ready(Ok(Heard::Some(farref_host::Output::None)));
                 }
                 Scan::NoPeer => return Poll::Ready(Ok(Heard::NoPeer)),
             }
@@ -232,7 +254,10 @@ impl Input {
         let received = link.receive(&self.buffer[self.filled.clone()]);
         self.filled.start += received.used;
         self.wanted = received.wanted;
-        Poll::Ready(Ok(if received.is_over { Heard::Over } else { Heard::Some }))
+        Poll::Ready(Ok(match received {
+            Received { is_over: true, .. } => Heard::Over,
+            Received { output, .. } => Heard::Some(output),
+        }))
     }
 
     /// Makes room for what is wanted, and for more if there is.

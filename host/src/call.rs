@@ -118,7 +118,7 @@ impl Caller {
 
 thread_local! {
     /// What this thread is doing: the call that it serves, and its virtual time.
-    static CURRENT: RefCell<Current> = const { RefCell::new(Current { serving: None, now: 0 }) };
+    static CURRENT: RefCell<Current> = const { RefCell::new(Current { serving: None, is_inline: false, now: 0 }) };
     /// Wakes this thread.
     static THIS_THREAD: Waker = Arc::new(ThisThread(thread::current())).into();
 }
@@ -134,9 +134,9 @@ impl Wake for ThisThread {
 /// Waits, blocking, for a future.
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = std::pin::pin!(future);
-    THIS_THREAD.with(|waker| {
+    with_this_thread(|cx| {
         loop {
-            if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(waker)) {
+            if let Poll::Ready(output) = future.as_mut().poll(cx) {
                 return output;
             }
             thread::park();
@@ -144,10 +144,25 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     })
 }
 
+/// Does something with a context that unparks this thread.
+pub(crate) fn with_this_thread<T>(work: impl FnOnce(&mut Context<'_>) -> T) -> T {
+    THIS_THREAD.with(|waker| work(&mut Context::from_waker(waker)))
+}
+
 #[derive(Clone)]
 struct Current {
     serving: Option<(Arc<Shared>, Answer)>,
+    /// Whether what runs here must not wait: see [`Runs::Inline`](crate::Runs::Inline).
+    is_inline: bool,
     now: u64,
+}
+
+/// An error if what runs here must not wait: whoever would have to bring what it waits for waits for it.
+pub(crate) fn may_wait() -> Result<(), Error> {
+    match CURRENT.with_borrow(|current| current.is_inline) {
+        true => Err(Error::Misplaced("an object that runs inline cannot wait for a call")),
+        false => Ok(()),
+    }
 }
 
 /// This thread's virtual time, in round trips.
@@ -176,7 +191,13 @@ pub(crate) struct Serving {
 impl Serving {
     pub fn new(shared: &Arc<Shared>, answer: Answer, cause: Option<Arc<CallState>>) -> Self {
         let now = cause.as_ref().map_or(0, |cause| lock(&cause.0).arrival());
-        Self { current: Current { serving: Some((shared.clone(), answer)), now }, cause }
+        Self { current: Current { serving: Some((shared.clone(), answer)), is_inline: false, now }, cause }
+    }
+
+    /// The work must not wait.
+    pub fn inline(mut self) -> Self {
+        self.current.is_inline = true;
+        self
     }
 
     /// Does some of the work.
@@ -361,7 +382,10 @@ impl Plan<'_> {
             match self.try_start(true) {
                 Ok(call) => return Ok(call),
                 Err(NotStarted::Error(error)) => return Err(error),
-                Err(NotStarted::Wait(listener)) => listener.wait(),
+                Err(NotStarted::Wait(listener)) => {
+                    may_wait()?;
+                    listener.wait();
+                }
             }
         }
     }

@@ -36,7 +36,7 @@ pub use farref_core::dispatch::MemberKind;
 pub use farref_core::message::{CloseCode, ErrorCode, Op};
 pub use farref_core::session::{CallError, Ended, Tables};
 pub use function::{AsyncFunction, Function};
-pub use link::{Driver, Link, Received};
+pub use link::{Driver, Link, Output, Received};
 pub use object::{Action, Async, AsyncObject, Directory, Member, Object, Runs};
 pub use pool::{Threads, Work};
 pub use proxy::{Pending, Promise, Proxy};

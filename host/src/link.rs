@@ -8,7 +8,7 @@ use std::mem;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use event_listener::{Event as Bell, EventListener, IntoNotification, Listener};
@@ -40,6 +40,17 @@ pub trait Driver: Send + Sync + 'static {
         self.output();
     }
 
+    /// The calling thread waits for a call: returns when it was [unparked](std::thread::park), or at any other time. A driver
+    /// may have the thread [receive](Link::receive) meanwhile, unless `is_over` says that what it waits for is there: that
+    /// is to be asked when nobody else can receive.
+    fn wait(&self, link: &Link, is_over: &mut dyn FnMut() -> bool) {
+        let _ = (link, is_over);
+        std::thread::park();
+    }
+
+    /// The session is over; output may be left. Called once or more often.
+    fn ended(&self) {}
+
     /// Has work done on another thread or task. There has to be one for each piece of work that runs: a piece that waits
     /// for a nested call must not keep that from running.
     ///
@@ -59,8 +70,21 @@ pub struct Received {
     pub used: usize,
     /// How many bytes the next record has at least, those that came already included.
     pub wanted: usize,
+    /// Whether there is something to be sent.
+    pub output: Output,
     /// The session is over: nothing more is to be received.
     pub is_over: bool,
+}
+
+/// Whether there is something to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// No.
+    None,
+    /// Something that nobody waits for. It can go out with what comes next, if that is soon.
+    Later,
+    /// Something that the peer may wait for.
+    Now,
 }
 
 impl Link {
@@ -146,8 +170,13 @@ impl Link {
         if is_over {
             shared.changed.notify(usize::MAX);
         }
+        let output = match core.session.has_output() {
+            false => Output::None,
+            true if is_over || core.session.output_len() > 0 => Output::Now,
+            true => Output::Later,
+        };
         shared.unlock_quietly(core);
-        Received { used, wanted, is_over }
+        Received { used, wanted, output, is_over }
     }
 
     /// Takes all output by exchanging buffers: what is to be sent stands in `buffer` at the place that this tells; what was in
@@ -342,7 +371,7 @@ impl Shared {
     pub fn run_inline<'s>(self: &'s Arc<Self>, mut core: MutexGuard<'s, Core>) -> MutexGuard<'s, Core> {
         while let Some(job) = core.inline.pop_front() {
             drop(core);
-            let done = job.run();
+            let done = job.run_inline();
             core = self.lock();
             core.finish(self, done);
         }
@@ -364,6 +393,26 @@ impl Shared {
         lock(&self.dropped).push(dropped);
         self.has_dropped.store(true, Ordering::Release);
         self.driver.output();
+    }
+
+    /// Waits, blocking, for a future of this session.
+    pub fn block_on<F: Future>(self: &Arc<Self>, future: F) -> F::Output {
+        let mut future = std::pin::pin!(future);
+        call::with_this_thread(|cx| {
+            let mut output = None;
+            let mut is_over = || {
+                if output.is_none()
+                    && let Poll::Ready(ready) = future.as_mut().poll(cx)
+                {
+                    output = Some(ready);
+                }
+                output.is_some()
+            };
+            while !is_over() {
+                self.driver.wait(&Link(self.clone()), &mut is_over);
+            }
+            output.expect("it is over")
+        })
     }
 
     pub fn listen(&self, lack: Lack) -> EventListener {
@@ -422,6 +471,7 @@ impl Shared {
         core.end();
         self.wake_all();
         self.unlock(core);
+        self.driver.ended();
     }
 
     fn wake_all(&self) {

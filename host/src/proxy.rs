@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use farref_core::session::Import;
 
-use crate::call::{OpenCall, block_on};
+use crate::call::{self, OpenCall};
 use crate::error::Error;
 use crate::link::{Dropped, Shared};
 use crate::value::{Reference, Value};
@@ -101,7 +101,11 @@ pub struct Promise(pub(crate) Arc<OpenCall>);
 impl Promise {
     /// Waits for the answer, blocking.
     pub fn wait(&self) -> Result<Value, Error> {
-        block_on(self.settled())
+        if let Some(outcome) = self.outcome() {
+            return outcome;
+        }
+        call::may_wait()?;
+        self.0.shared.block_on(self.settled())
     }
 
     /// The answer, when it is there.
@@ -129,7 +133,11 @@ pub struct Pending(pub(crate) OpenCall);
 impl Pending {
     /// Waits for the answer, blocking.
     pub fn wait(self) -> Result<Value, Error> {
-        block_on(self)
+        if !self.0.state.is_settled() {
+            call::may_wait()?;
+        }
+        let shared = self.0.shared.clone();
+        shared.block_on(self)
     }
 }
 

@@ -208,7 +208,13 @@ impl Job {
         shared.finish(done);
     }
 
-    pub fn run(self) -> Done {
+    /// Runs it here, where nobody may wait.
+    pub fn run_inline(mut self) -> Done {
+        self.serving = self.serving.inline();
+        self.run()
+    }
+
+    fn run(self) -> Done {
         let Self { answer, mut serving, memory, lane, subject, op, args, .. } = self;
         let result = serving.run(|| {
             let work = || match &subject {

@@ -163,6 +163,13 @@ impl<S: Storage> Session<S> {
         taken
     }
 
+    /// Whether [`Self::transmit`] has something to give, or would have with room for it. What is not written yet tells the
+    /// peer that something is over; nobody waits for it.
+    pub fn has_output(&self) -> bool {
+        let due = [self.refused, self.finishing, self.marked].iter().any(|list| list.first().is_some());
+        self.output_len() > 0 || self.close_due || self.peer.is_some() && (due || self.unknown_kinds != 0)
+    }
+
     /// Output that has been written and not been taken, bytes.
     pub fn output_len(&self) -> usize {
         self.out.pending().len()
