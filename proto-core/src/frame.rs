@@ -20,6 +20,9 @@ use crate::codec::varint_len;
 /// The first bytes of each direction (FRM-1). 0xFF never stands in UTF-8, so no banner in it can look like this.
 pub const PREAMBLE: [u8; 8] = *b"\xFFfarref\n";
 
+/// The first bytes of each message of the check of a shared key, which may come before the preamble (KEY-2).
+pub(crate) const KEY_MARK: [u8; 8] = *b"\xFFfarkey\n";
+
 /// How many bytes of banner may stand before the preamble (FRM-1).
 pub const BANNER_LIMIT: usize = 65_536;
 
@@ -87,10 +90,14 @@ fn prefix(received: &[u8]) -> Prefix {
 }
 
 /// Finds the preamble behind a banner, fed byte runs of any size.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct PreambleScanner {
+    /// How many bytes of a mark were there last.
     matched: usize,
+    /// Which mark that is, once its bytes differ from the other's.
+    mark: Mark,
     dropped: usize,
+    limit: usize,
 }
 
 /// What a [`PreambleScanner`] knows so far.
@@ -100,30 +107,92 @@ pub enum Scan {
     Found(usize),
     /// Not yet; all bytes of the run were dropped or remembered.
     Searching,
-    /// More than [`BANNER_LIMIT`] bytes without a preamble: no farref peer is there.
+    /// Too many bytes without a preamble: no farref peer is there. Or one that asks for a key first:
+    /// [`PreambleScanner::wants_key`] tells.
     NoPeer,
 }
 
+/// With what a direction may begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mark {
+    /// The preamble of a session.
+    Preamble,
+    /// The first bytes of each message of the key check.
+    Key,
+}
+
+impl Mark {
+    const fn bytes(self) -> &'static [u8; 8] {
+        match self {
+            Self::Preamble => &PREAMBLE,
+            Self::Key => &KEY_MARK,
+        }
+    }
+}
+
+impl Default for PreambleScanner {
+    /// For a stream that may begin with a banner.
+    fn default() -> Self {
+        Self::new(BANNER_LIMIT)
+    }
+}
+
 impl PreambleScanner {
+    /// Drops at most `limit` bytes before the preamble: [`BANNER_LIMIT`] where a login shell or a boot loader may have
+    /// written, 0 on a socket.
+    pub const fn new(limit: usize) -> Self {
+        Self { matched: 0, mark: Mark::Preamble, dropped: 0, limit }
+    }
+
     /// Looks through the next bytes of the stream.
     pub fn scan(&mut self, bytes: &[u8]) -> Scan {
+        match self.find(bytes) {
+            (Some(Mark::Preamble), used) => Scan::Found(used),
+            (Some(Mark::Key), _) => Scan::NoPeer,
+            (None, _) if self.dropped > self.limit => Scan::NoPeer,
+            (None, _) => Scan::Searching,
+        }
+    }
+
+    /// Whether a message of the key check came where the preamble was looked for: the peer wants a key (KEY-2).
+    pub fn wants_key(&self) -> bool {
+        self.mark == Mark::Key && self.matched == KEY_MARK.len()
+    }
+
+    /// Whether more was dropped than a banner may have.
+    #[cfg(feature = "key")]
+    pub(crate) fn gave_up(&self) -> bool {
+        self.dropped > self.limit
+    }
+
+    /// Which mark comes first, and how many bytes were used up to its end.
+    pub(crate) fn find(&mut self, bytes: &[u8]) -> (Option<Mark>, usize) {
         for (at, &byte) in bytes.iter().enumerate() {
-            if PREAMBLE.get(self.matched) == Some(&byte) {
+            if let Some(mark) =
+                [self.mark, Mark::Preamble, Mark::Key].into_iter().find(|mark| self.goes_on(*mark, byte))
+            {
+                self.mark = mark;
                 self.matched += 1;
-                if self.matched == PREAMBLE.len() {
-                    return Scan::Found(at + 1);
+                if self.matched == mark.bytes().len() {
+                    return (Some(mark), at + 1);
                 }
                 continue;
             }
-            // The first byte of the preamble does not occur again in it, so a failed match starts over here.
+            // The first byte of a mark does not occur again in it, so a failed match starts over here.
             let restart = PREAMBLE.first() == Some(&byte);
             self.dropped += self.matched + usize::from(!restart);
             self.matched = usize::from(restart);
-            if self.dropped > BANNER_LIMIT {
-                return Scan::NoPeer;
+            if self.dropped > self.limit {
+                return (None, at + 1);
             }
         }
-        Scan::Searching
+        (None, bytes.len())
+    }
+
+    /// Whether `byte` is the next one of `mark`, of which all before it has matched too.
+    fn goes_on(&self, mark: Mark, byte: u8) -> bool {
+        let so_far = |mark: Mark| mark.bytes().get(..self.matched);
+        so_far(mark) == so_far(self.mark) && mark.bytes().get(self.matched) == Some(&byte)
     }
 }
 
@@ -178,5 +247,31 @@ mod tests {
         assert_eq!(scanner.scan(&PREAMBLE), Scan::Found(8));
         let mut scanner = PreambleScanner::default();
         assert_eq!(scanner.scan(&[b'x'; BANNER_LIMIT + 1]), Scan::NoPeer);
+        assert!(!scanner.wants_key());
+    }
+
+    /// FRM-1: where there is no banner, the first byte that differs is one too many.
+    #[test]
+    fn no_banner_at_all() {
+        assert_eq!(PreambleScanner::new(0).scan(b"\xFFfarref\n"), Scan::Found(8));
+        assert_eq!(PreambleScanner::new(0).scan(b"G"), Scan::NoPeer);
+        assert_eq!(PreambleScanner::new(0).scan(b"\xFFfarr\xFF"), Scan::NoPeer);
+        let mut scanner = PreambleScanner::new(0);
+        assert_eq!(scanner.scan(b"\xFFfar"), Scan::Searching);
+        assert_eq!(scanner.scan(b"x"), Scan::NoPeer);
+    }
+
+    /// KEY-2: the mark of a key check is told from a preamble, in any chunking, behind a banner.
+    #[test]
+    fn a_peer_that_wants_a_key_is_recognised() {
+        let stream = b"hi\xFFfarre\xFFfark\xFFfarkey\n\x01\x01";
+        for chunk in 1..stream.len() {
+            let mut scanner = PreambleScanner::default();
+            let last = stream.chunks(chunk).map(|run| scanner.scan(run)).find(|scan| *scan != Scan::Searching);
+            assert_eq!((last, scanner.wants_key()), (Some(Scan::NoPeer), true), "chunks of {chunk}");
+        }
+        let mut scanner = PreambleScanner::default();
+        assert_eq!(scanner.scan(b"\xFFfarkey\xFFfarref\n"), Scan::Found(15));
+        assert!(!scanner.wants_key());
     }
 }

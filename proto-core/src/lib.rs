@@ -10,8 +10,10 @@
 //! - [`session`]: handles, calls, promises, release, admission: one state machine for two kinds of storage;
 //! - [`dispatch`]: routes requests to objects.
 //!
+//! Before a session, and beside these layers, `key` checks that the peer knows a shared key.
+//!
 //! Features: `alloc` adds tables that grow to a stated bound ([`session::Host`]) and owned values
-//! (`value::OwnedValue`). No feature changes what is there without it.
+//! (`value::OwnedValue`); `key` adds the key check. No feature changes what is there without it.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -29,6 +31,8 @@ extern crate alloc;
 pub mod codec;
 pub mod dispatch;
 pub mod frame;
+#[cfg(feature = "key")]
+pub mod key;
 pub mod message;
 pub mod session;
 pub mod value;

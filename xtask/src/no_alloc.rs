@@ -54,6 +54,10 @@ fn link(root: &Path, target: &str) -> Result<Sizes, String> {
     let mut build = shell::cargo(&root.join("proto-core/no-alloc"));
     build.args(["build", "--release", "--target", target, "--target-dir"]);
     shell::run(build.arg(&target_dir))?;
+    // What the program does not use must build for the chip all the same.
+    let mut optional = shell::cargo(root);
+    optional.args(["build", "-p", "farref-core", "--features", "key", "--target", target, "--target-dir"]);
+    shell::run(optional.arg(&target_dir))?;
 
     let file = target_dir.join(target).join("release").join(PROGRAM);
     let elf = fs::read(&file).map_err(|error| format!("{}: {error}", file.display()))?;

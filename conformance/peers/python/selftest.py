@@ -1,8 +1,11 @@
 """Two Python peers against each other, scripted bytes, and the vectors. Exit code 0 if all passed."""
 import contextlib
 import gc
+import hashlib
+import hmac
 import json
 import os
+import re
 import struct
 import sys
 import threading
@@ -581,6 +584,86 @@ def case_stream_vectors():
         end = end or ("searching" if stream.skipped is None else "incomplete" if stream.data else "complete")
         assert (records, end) == (entry["records"], entry["end"]), "%s: %r" % (entry["name"], (records, end))
         assert stream.skipped == entry.get("skipped", stream.skipped), entry["name"]
+
+
+KEY_MARK = b"\xfffarkey\n"
+
+
+class KeyCheck:
+    """One side of the check of SPEC.md section 14, fed byte by byte."""
+
+    def __init__(self, role, key, nonce, banner):
+        self.connecting, self.key, self.nonce, self.banner = role == "connecting", key, nonce, banner
+        self.due = 2 if self.connecting else 1
+        self.first, self.data, self.sent, self.end, self.reason = True, b"", b"", "going", None
+        if self.connecting:
+            self.send(1, nonce)
+
+    def send(self, kind, body):
+        self.sent += KEY_MARK + bytes([1, kind]) + body
+
+    def proof(self, kind):
+        head = KEY_MARK + bytes([1, kind])
+        return hmac.new(self.key, head + self.nonces[0] + self.nonces[1], hashlib.sha256).digest()
+
+    def fail(self, end, reason=None):
+        self.end = end
+        if reason and not self.connecting:
+            self.send(5, bytes([reason]))
+
+    def feed(self, byte):
+        self.data += bytes([byte])
+        if self.first and len(self.data) <= 8:
+            while self.data and not any(mark.startswith(self.data) for mark in (KEY_MARK, farref.PREAMBLE)):
+                self.data, self.banner = self.data[1:], self.banner - 1
+            if self.banner < 0:
+                self.fail("no peer")
+            elif self.data == farref.PREAMBLE:
+                self.fail("no key", 1)
+            return
+        if self.data[:8] != KEY_MARK[:len(self.data)]:
+            self.fail("out of order", 4)
+        elif len(self.data) == 10:
+            version, kind = self.data[8:]
+            if kind == 5:
+                pass
+            elif version != 1:
+                self.fail("version", 3)
+            elif kind == 1 and self.connecting:
+                self.fail("same role")
+            elif kind != self.due:
+                self.fail("out of order", 4)
+        elif len(self.data) == 11 and self.data[9] == 5:
+            self.end, self.reason = "refused", self.data[10]
+        elif len(self.data) == 42:
+            body, self.data, first, self.first = self.data[10:], b"", self.first, False
+            if first:
+                self.nonces = (self.nonce, body) if self.connecting else (body, self.nonce)
+                self.send(3, self.proof(3)) if self.connecting else self.send(2, self.nonce)
+                self.due += 2
+            elif not hmac.compare_digest(self.proof(self.due), body):
+                self.fail("wrong key", 2)
+            else:
+                self.end = "passed"
+                if not self.connecting:
+                    self.send(4, self.proof(4))
+
+
+def case_key_vectors():
+    for entry in load("key.json"):
+        if "text" in entry:
+            digits = re.fullmatch(r"[ \t\n\f\r]*((?:[0-9a-fA-F]{2}){16,64})[ \t\n\f\r]*", entry["text"])
+            assert (digits and digits[1].lower()) == entry.get("key"), entry["name"]
+            continue
+        check = KeyCheck(entry["role"], bytes.fromhex(entry["key"]), bytes.fromhex(entry["nonce"]), entry.get("banner", 0))
+        rest = bytes.fromhex(entry["receive"])
+        while rest and check.end == "going":
+            check.feed(rest[0])
+            rest = rest[1:]
+        got = (check.sent.hex(), check.end, check.reason)
+        assert got == (entry["send"], entry["end"], entry.get("reason")), "%s: %r" % (entry["name"], got)
+        if check.end == "passed":
+            assert rest.hex() == entry.get("rest", ""), "%s: left %r" % (entry["name"], rest)
 
 
 def main():
