@@ -1,6 +1,7 @@
 //! Calls to the peer: their arguments written, their outcome read, and whoever waits for it.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
@@ -643,6 +644,7 @@ pub(crate) fn read_outcome(core: &mut Core, shared: &Arc<Shared>, returned: &Ret
 /// they are named: a short message must not grow to more than a long one could have held.
 pub(crate) fn read_args(values: Values<'_>, references: &[Value], most: usize) -> Result<Args, Error> {
     let mut args = Args::default();
+    let mut names = HashSet::new();
     let mut left = Some(most);
     let mut read = |value: Borrowed<'_>| {
         Value::substitute(value, &mut |index| {
@@ -655,7 +657,7 @@ pub(crate) fn read_args(values: Values<'_>, references: &[Value], most: usize) -
     };
     for value in values {
         match value {
-            Borrowed::Named(name, _) if args.get_named(name).is_some() => {
+            Borrowed::Named(name, _) if !names.insert(name) => {
                 return Err(Error::bad_arguments(format!("{name} only once")));
             }
             Borrowed::Named(name, _) => args.named.push((name.to_owned(), read(value))),
