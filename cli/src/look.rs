@@ -128,7 +128,8 @@ fn without_references(value: Value, texts: &mut dyn Iterator<Item = String>) -> 
             Plain::Map(entries.into_iter().map(entry).collect())
         }
         Value::Reference(_) => Plain::Object(text(texts)),
-        Value::Exception(Exception { name, args, traceback, .. }) => {
+        Value::Exception(exception) => {
+            let Exception { name, args, traceback, .. } = *exception;
             let args = all(args, texts);
             if traceback.is_some() {
                 text(texts);

@@ -381,7 +381,7 @@ pub fn files<S: Storage + 'static>(board: &Board<S>, files: &'static [(&str, &st
 
 /// An exception, to compare with.
 pub fn exception(name: &str, args: Vec<Owned>) -> Owned {
-    OwnedValue::Exception(OwnedException { name: name.into(), args, text: None, traceback: None })
+    OwnedValue::Exception(Box::new(OwnedException { name: name.into(), args, text: None, traceback: None }))
 }
 
 /// An integer.

@@ -633,7 +633,7 @@ pub(crate) fn read_outcome(core: &mut Core, shared: &Arc<Shared>, returned: &Ret
     match returned.outcome {
         Ok(()) => Ok(values.next().unwrap_or(Value::None)),
         Err(ErrorCode::Raised) => match values.next() {
-            Some(Value::Exception(exception)) => Err(Error::Raised(Box::new(exception))),
+            Some(Value::Exception(exception)) => Err(Error::Raised(exception)),
             _ => Err(Error::Refused(ErrorCode::Malformed, Vec::new())),
         },
         Err(code) => Err(Error::Refused(code, values.collect())),
@@ -643,7 +643,7 @@ pub(crate) fn read_outcome(core: &mut Core, shared: &Arc<Shared>, returned: &Ret
 /// The arguments of a call of the peer. Answers among them that settled to values may take up `most` bytes, however often
 /// they are named: a short message must not grow to more than a long one could have held.
 pub(crate) fn read_args(values: Values<'_>, references: &[Value], most: usize) -> Result<Args, Error> {
-    let mut args = Args::default();
+    let mut args = Args { positional: Vec::with_capacity(values.len()), named: Vec::new() };
     let mut names = HashSet::new();
     let mut left = Some(most);
     let mut read = |value: Borrowed<'_>| {

@@ -274,7 +274,7 @@ impl Reply {
     fn new(answer: Answer, memory: Charge, result: Result<Value, Error>) -> Self {
         let (error, values) = match result {
             Ok(value) => (None, vec![value]),
-            Err(Error::Raised(exception)) => (Some(ErrorCode::Raised), vec![Value::Exception(*exception)]),
+            Err(Error::Raised(exception)) => (Some(ErrorCode::Raised), vec![Value::Exception(exception)]),
             Err(Error::Refuse(code, values)) => (Some(code), values.into_iter().take(4).collect()),
             // It ran and could not go on; also if a call of its own was refused.
             Err(other) => (Some(ErrorCode::Raised), vec![runtime_error(other.to_string())]),
@@ -343,5 +343,5 @@ impl Reply {
 
 fn runtime_error(text: String) -> Value {
     let args = vec![Value::Str(text)];
-    Value::Exception(Exception { name: "RuntimeError".into(), args, text: None, traceback: None })
+    Value::Exception(Box::new(Exception { name: "RuntimeError".into(), args, text: None, traceback: None }))
 }

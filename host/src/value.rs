@@ -89,7 +89,11 @@ pub(crate) fn memory_of(value: &Value) -> usize {
         Value::Bytes(bytes) | Value::BigInt(_, bytes) => bytes.len(),
         Value::Tuple(items) | Value::List(items) | Value::Set(items) => items.iter().map(memory_of).sum(),
         Value::Map(entries) => entries.iter().map(|(key, value)| memory_of(key) + memory_of(value)).sum(),
-        Value::Exception(exception) => exception.args.iter().map(memory_of).sum(),
+        Value::Exception(exception) => {
+            let text = exception.text.as_ref().map_or(0, String::len);
+            let args = exception.args.iter().map(memory_of).sum::<usize>();
+            size_of::<Exception>() + exception.name.len() + text + args
+        }
         _ => 0,
     };
     inner + size_of::<Value>()

@@ -47,7 +47,12 @@ fn value() -> impl Strategy<Value = Owned> {
             vec(inner.clone(), 0..20).prop_map(OwnedValue::Set),
             vec((inner.clone(), inner.clone()), 0..10).prop_map(OwnedValue::Map),
             (".{1,40}", vec(inner, 0..4), option::of(".{0,40}"), option::of(Just(()))).prop_map(
-                |(name, args, text, traceback)| OwnedValue::Exception(OwnedException { name, args, text, traceback })
+                |(name, args, text, traceback)| OwnedValue::Exception(Box::new(OwnedException {
+                    name,
+                    args,
+                    text,
+                    traceback
+                }))
             ),
         ]
     })

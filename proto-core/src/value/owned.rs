@@ -1,6 +1,6 @@
 //! Values that outlive their message, for hosts (feature `alloc`).
 
-use alloc::{string::String, vec::Vec};
+use alloc::{boxed::Box, string::String, vec::Vec};
 use core::fmt;
 
 use super::{BigInt, Value, ValueError, ValueWriter, Values};
@@ -23,7 +23,8 @@ pub enum OwnedValue<R> {
     Set(Vec<Self>),
     Map(Vec<(Self, Self)>),
     Reference(R),
-    Exception(Exception<R>),
+    /// In a box: it is rare, and without it every value takes three times as much.
+    Exception(Box<Exception<R>>),
 }
 
 /// An exception by name with exact arguments (VAL-7).
@@ -51,7 +52,10 @@ impl<R> OwnedValue<R> {
     /// settled to a value.
     pub fn substitute(value: Value<'_>, resolve: &mut impl FnMut(u32) -> Self) -> Self {
         fn all<R>(values: Values<'_>, resolve: &mut impl FnMut(u32) -> OwnedValue<R>) -> Vec<OwnedValue<R>> {
-            values.map(|value| OwnedValue::substitute(value, resolve)).collect()
+            // No more room than there are values: `collect` makes room for four, and a peer may send many tuples of one.
+            let mut all = Vec::with_capacity(values.len());
+            all.extend(values.map(|value| OwnedValue::substitute(value, resolve)));
+            all
         }
         match value {
             Value::None => Self::None,
@@ -73,7 +77,7 @@ impl<R> OwnedValue<R> {
                 Self::Map(map)
             }
             Value::Reference(index) => resolve(index),
-            Value::Exception(exception) => Self::Exception(Exception {
+            Value::Exception(exception) => Self::Exception(Box::new(Exception {
                 name: exception.name.into(),
                 args: all(exception.args, resolve),
                 text: exception.text.map(Into::into),
@@ -81,7 +85,7 @@ impl<R> OwnedValue<R> {
                     Some(Self::Reference(traceback)) => Some(traceback),
                     _ => None,
                 },
-            }),
+            })),
             Value::Named(_, value) => value.first().map_or(Self::None, |value| Self::substitute(value, resolve)),
         }
     }
