@@ -1,9 +1,9 @@
 //! One case over one transport: the raw contestant and farref's, in turns.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
-use std::{fmt, iter};
 
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Runtime;
@@ -24,29 +24,26 @@ const COUNTED: u64 = 1000;
 /// Bytes that may be under way in memory.
 const DUPLEX: usize = 256 << 10;
 
-/// Both contestants of a case.
+/// A case over a transport, and how its contestants did.
 pub struct Contest {
     case: Case,
     transport: Transport,
-    raw: Contestant,
-    farref: Option<Contestant>,
+    raw: Entry,
+    farref: Entry,
 }
 
 impl Contest {
-    /// Starts both.
-    pub fn open(case: Case, transport: Transport) -> Result<Self> {
-        let raw = Contestant::open(Kind::Raw, case, transport)?.ok_or("there is always a raw contestant")?;
-        let farref = Contestant::open(Kind::Farref, case, transport)?;
-        Ok(Self { case, transport, raw, farref })
+    /// Nothing is measured yet.
+    pub fn new(case: Case, transport: Transport) -> Self {
+        Self { case, transport, raw: Entry::new(Kind::Raw), farref: Entry::new(Kind::Farref) }
     }
 
     /// Measures rounds of about that length, and again if it has to be certain and a bar is missed: a disturbed machine is
     /// no reason to fail. All rounds count then, not only the lucky ones.
     pub fn measure(&mut self, round: Duration, certain: bool) -> Result<()> {
-        let step = self.case.step();
-        for contestant in self.contestants() {
-            contestant.operations = calibrate(&mut *contestant.subject, step, round)?;
-            contestant.count(step)?;
+        let (case, transport) = (self.case, self.transport);
+        for entry in self.entries() {
+            entry.prepare(Contestant::open(entry.kind, case, transport)?, case.step(), round)?;
         }
         self.rounds()?;
         for _ in 0..AGAIN {
@@ -57,42 +54,41 @@ impl Contest {
         Ok(())
     }
 
-    /// In turns, so that what else happens on the machine meets both.
+    /// In turns, so that what else happens on the machine meets both; and each time with a new server and a new connection,
+    /// since where their memory happens to lie can make a process half as fast as the next.
     fn rounds(&mut self) -> Result<()> {
+        let (case, transport) = (self.case, self.transport);
         for _ in 0..ROUNDS {
-            for contestant in self.contestants() {
-                let took = time(&mut *contestant.subject, contestant.operations)?;
-                contestant.rounds.add(contestant.operations, took);
+            for entry in self.entries() {
+                let mut contestant = Contestant::open(entry.kind, case, transport)?;
+                contestant.subject.run(entry.operations.div_ceil(4).next_multiple_of(case.step()))?;
+                let took = time(&mut *contestant.subject, entry.operations)?;
+                entry.rounds.add(entry.operations, took);
             }
         }
         Ok(())
     }
 
-    fn contestants(&mut self) -> impl Iterator<Item = &mut Contestant> {
-        iter::once(&mut self.raw).chain(&mut self.farref)
+    fn entries(&mut self) -> impl Iterator<Item = &mut Entry> {
+        [&mut self.raw, &mut self.farref].into_iter()
     }
 
     /// farref's rate as a part of the raw one.
-    fn ratio(&self) -> Option<f64> {
-        Some(self.raw.rounds.median() / self.farref.as_ref()?.rounds.median())
+    fn ratio(&self) -> f64 {
+        self.raw.rounds.median() / self.farref.rounds.median()
     }
 
     /// How the bar went, if there is one.
     pub fn verdict(&self) -> Option<Verdict> {
         let bar = self.case.bar(self.transport)?;
-        // What was not measured has not been good enough.
-        let reached = self.ratio().unwrap_or(0.0);
-        Some(Verdict { what: format!("{} {}", name(self.transport), name(self.case)), reached, bar })
+        Some(Verdict { what: format!("{} {}", name(self.transport), name(self.case)), reached: self.ratio(), bar })
     }
 
     /// Adds a row for each contestant.
     pub fn show(&self, table: &mut Table) {
-        table.add(self.raw.row(name(self.case), "raw", String::new(), String::new()));
-        if let Some(farref) = &self.farref {
-            let ratio = self.ratio().map_or_else(String::new, |ratio| format!("{ratio:.2}"));
-            let bar = self.case.bar(self.transport).map_or_else(String::new, |bar| format!("{bar:.2}"));
-            table.add(farref.row(String::new(), "farref", ratio, bar));
-        }
+        let bar = self.case.bar(self.transport).map_or_else(String::new, |bar| format!("{bar:.2}"));
+        table.add(self.raw.row(name(self.case), String::new(), String::new()));
+        table.add(self.farref.row(String::new(), format!("{:.2}", self.ratio()), bar));
     }
 }
 
@@ -124,11 +120,9 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// A client, its server, and what was measured.
-struct Contestant {
-    /// Dropped before its server, which so sees the end of the connection first.
-    subject: Box<dyn Subject>,
-    server: Option<Server>,
+/// What was measured of one contestant.
+struct Entry {
+    kind: Kind,
     /// In a round.
     operations: u64,
     rounds: Rounds,
@@ -144,60 +138,28 @@ struct Counts {
     server: Option<Counted>,
 }
 
-impl Contestant {
-    fn new(subject: impl Subject + 'static, server: Option<Server>) -> Self {
-        let subject = Box::new(subject);
-        Self { subject, server, operations: 0, rounds: Rounds::default(), counts: Counts::default() }
+impl Entry {
+    fn new(kind: Kind) -> Self {
+        Self { kind, operations: 0, rounds: Rounds::default(), counts: Counts::default() }
     }
 
-    /// None if farref does not run over that transport.
-    fn open(kind: Kind, case: Case, transport: Transport) -> Result<Option<Self>> {
-        match (kind, transport) {
-            (Kind::Raw, Transport::Memory) => raw_in_memory(case).map(Some),
-            (Kind::Raw, _) => raw_between_processes(case, transport).map(Some),
-            (Kind::Farref, Transport::Pipe) => {
-                let mut server = Server::start(kind, transport)?;
-                let (read, write) = server.take_pipe()?;
-                Ok(Some(Self::new(farref::pipe::Client::open(read, write, case)?, Some(server))))
-            }
-            (Kind::Farref, Transport::Memory) => {
-                let runtime = Rc::new(runtime()?);
-                let (near, far) = tokio::io::duplex(DUPLEX);
-                farref::sockets::serve_here(&runtime, far);
-                Ok(Some(Self::new(farref::sockets::Client::open(runtime, near, case)?, None)))
-            }
-            (Kind::Farref, Transport::Unix) => {
-                let server = Server::start(kind, transport)?;
-                let runtime = Rc::new(runtime()?);
-                let stream = runtime.block_on(UnixStream::connect(&server.address))?;
-                Ok(Some(Self::new(farref::sockets::Client::open(runtime, stream, case)?, Some(server))))
-            }
-            (Kind::Farref, Transport::Tcp) => {
-                let server = Server::start(kind, transport)?;
-                let runtime = Rc::new(runtime()?);
-                let stream = runtime.block_on(TcpStream::connect(reach(case, &server)?))?;
-                stream.set_nodelay(true)?;
-                Ok(Some(Self::new(farref::sockets::Client::open(runtime, stream, case)?, Some(server))))
-            }
-        }
-    }
-
-    /// Counts what some operations take, apart from the rounds.
-    fn count(&mut self, step: u64) -> Result<()> {
+    /// Finds out how many operations make a round, and counts what some of them take.
+    fn prepare(&mut self, mut contestant: Contestant, step: u64, round: Duration) -> Result<()> {
+        self.operations = calibrate(&mut *contestant.subject, step, round)?;
         let operations = self.operations.min(COUNTED.next_multiple_of(step));
-        let wire = self.subject.wire();
-        if let Some(server) = &mut self.server {
+        let wire = contestant.subject.wire();
+        if let Some(server) = &mut contestant.server {
             server.begin()?;
         }
         let allocations = Allocations::begin();
-        self.subject.run(operations)?;
+        contestant.subject.run(operations)?;
         let allocations = allocations.end();
-        let server = self.server.as_mut().map(Server::end).transpose()?;
-        self.counts = Counts { operations, wire: self.subject.wire() - wire, allocations, server };
+        let server = contestant.server.as_mut().map(Server::end).transpose()?;
+        self.counts = Counts { operations, wire: contestant.subject.wire() - wire, allocations, server };
         Ok(())
     }
 
-    fn row(&self, case: String, by: &str, ratio: String, bar: String) -> Vec<String> {
+    fn row(&self, case: String, ratio: String, bar: String) -> Vec<String> {
         let nanos = self.rounds.median();
         let (fastest, slowest) = self.rounds.extremes();
         let counts = &self.counts;
@@ -207,7 +169,7 @@ impl Contestant {
         };
         vec![
             case,
-            by.to_owned(),
+            name(self.kind),
             grouped(1e9 / nanos),
             grouped(nanos),
             grouped(fastest),
@@ -226,31 +188,68 @@ impl Contestant {
     }
 }
 
-fn raw_in_memory(case: Case) -> Result<Contestant> {
-    let runtime = Rc::new(runtime()?);
-    let (near, far) = tokio::io::duplex(DUPLEX);
-    runtime.block_on(async { raw::sockets::serve(far, &Gauge::default()) });
-    Ok(Contestant::new(raw::sockets::Client::new(runtime, near, case.raw()), None))
+/// A client, and its server if that is another process.
+struct Contestant {
+    /// Dropped first, so that the server sees the end of the connection before it is told to go.
+    subject: Box<dyn Subject>,
+    server: Option<Server>,
 }
 
-fn raw_between_processes(case: Case, transport: Transport) -> Result<Contestant> {
-    let mut server = Server::start(Kind::Raw, transport)?;
-    if transport == Transport::Pipe {
-        let (read, write) = server.take_pipe()?;
-        return Ok(Contestant::new(raw::blocking::Client::new(read, write, case.raw()), Some(server)));
+impl Contestant {
+    fn new(subject: impl Subject + 'static, server: Option<Server>) -> Self {
+        Self { subject: Box::new(subject), server }
     }
-    let runtime = Rc::new(runtime()?);
-    if transport == Transport::Unix {
-        let stream = runtime.block_on(UnixStream::connect(&server.address))?;
-        return Ok(Contestant::new(raw::sockets::Client::new(runtime, stream, case.raw()), Some(server)));
+
+    /// Starts a server, if it is to be another process, and connects to it.
+    fn open(kind: Kind, case: Case, transport: Transport) -> Result<Self> {
+        let runtime = Rc::new(runtime()?);
+        if transport == Transport::Memory {
+            return Self::open_in_memory(runtime, kind, case);
+        }
+        let mut server = Server::start(kind, transport)?;
+        if transport == Transport::Pipe {
+            let (read, write) = server.take_pipe()?;
+            return Ok(match kind {
+                Kind::Raw => Self::new(raw::blocking::Client::new(read, write, case.raw()), Some(server)),
+                Kind::Farref => Self::new(farref::pipe::Client::open(read, write, case)?, Some(server)),
+            });
+        }
+        match kind {
+            Kind::Raw if transport == Transport::Unix => {
+                let stream = runtime.block_on(UnixStream::connect(&server.address))?;
+                Ok(Self::new(raw::sockets::Client::new(runtime, stream, case.raw()), Some(server)))
+            }
+            Kind::Raw => {
+                let stream = runtime.block_on(TcpStream::connect(tcp_address(case, &server)?))?;
+                stream.set_nodelay(true)?;
+                Ok(Self::new(raw::sockets::Client::new(runtime, stream, case.raw()), Some(server)))
+            }
+            Kind::Farref if transport == Transport::Unix => {
+                let stream = runtime.block_on(UnixStream::connect(&server.address))?;
+                Ok(Self::new(farref::sockets::Client::open(runtime, stream, case)?, Some(server)))
+            }
+            Kind::Farref => {
+                let stream = runtime.block_on(TcpStream::connect(tcp_address(case, &server)?))?;
+                stream.set_nodelay(true)?;
+                Ok(Self::new(farref::sockets::Client::open(runtime, stream, case)?, Some(server)))
+            }
+        }
     }
-    let stream = runtime.block_on(TcpStream::connect(reach(case, &server)?))?;
-    stream.set_nodelay(true)?;
-    Ok(Contestant::new(raw::sockets::Client::new(runtime, stream, case.raw()), Some(server)))
+
+    /// Both sides on one runtime.
+    fn open_in_memory(runtime: Rc<Runtime>, kind: Kind, case: Case) -> Result<Self> {
+        let (near, far) = tokio::io::duplex(DUPLEX);
+        if kind == Kind::Raw {
+            runtime.block_on(async { raw::sockets::serve(far, &Gauge::default()) });
+            return Ok(Self::new(raw::sockets::Client::new(runtime, near, case.raw()), None));
+        }
+        farref::sockets::serve_here(&runtime, far);
+        Ok(Self::new(farref::sockets::Client::open(runtime, near, case)?, None))
+    }
 }
 
 /// Where a case connects to: the server, or a proxy that delays.
-fn reach(case: Case, server: &Server) -> Result<SocketAddr> {
+fn tcp_address(case: Case, server: &Server) -> Result<SocketAddr> {
     let address = server.address.parse()?;
     if case == Case::Chain8Delay10 { delay::proxy(address, DELAY) } else { Ok(address) }
 }

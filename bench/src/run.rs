@@ -47,7 +47,7 @@ fn section(args: &BenchArgs, placing: &str, verdicts: &mut Vec<Verdict>) -> Resu
             let wanted = if args.check { case.bar(transport).is_some() } else { case.runs_over(transport) };
             if wanted && (args.case.is_empty() || args.case.contains(&case)) {
                 progress(&format!("{} {}", name(transport), name(case)));
-                let mut contest = Contest::open(case, transport)?;
+                let mut contest = Contest::new(case, transport);
                 contest.measure(if args.quick { QUICK_ROUND } else { ROUND }, args.check)?;
                 contest.show(&mut table);
                 verdicts.extend(contest.verdict());
