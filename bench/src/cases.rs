@@ -64,12 +64,19 @@ pub enum Case {
     Chain8,
     /// The same through a proxy that delays each direction by 10 ms.
     Chain8Delay10,
+    /// 100,000 references held at a time: memory, not time.
+    Refs100k,
 }
 
 /// As on the command line.
 pub fn name(value: impl ValueEnum) -> String {
     value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }
+
+/// References held at a time.
+pub const REFERENCES: usize = 100_000;
+/// Bytes that each of them may take in each process.
+pub const REFERENCE_BAR: f64 = 200.0;
 
 /// What the raw contestant does beside a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +101,7 @@ impl Case {
     /// Whether it is measured over that transport.
     pub fn runs_over(self, transport: Transport) -> bool {
         match self {
-            Self::Chain8Delay10 => transport == Transport::Tcp,
+            Self::Chain8Delay10 | Self::Refs100k => transport == Transport::Tcp,
             _ => true,
         }
     }
@@ -132,5 +139,10 @@ impl Case {
             (Self::Callbacks100, Tcp) => Some(0.7),
             _ => None,
         }
+    }
+
+    /// Whether `--check` looks at it over that transport.
+    pub fn is_checked(self, transport: Transport) -> bool {
+        self.bar(transport).is_some() || (self == Self::Refs100k && self.runs_over(transport))
     }
 }

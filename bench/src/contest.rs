@@ -81,7 +81,8 @@ impl Contest {
     /// How the bar went, if there is one.
     pub fn verdict(&self) -> Option<Verdict> {
         let bar = self.case.bar(self.transport)?;
-        Some(Verdict { what: format!("{} {}", name(self.transport), name(self.case)), reached: self.ratio(), bar })
+        let what = format!("{} {}, of raw", name(self.transport), name(self.case));
+        Some(Verdict::at_least(what, self.ratio(), bar))
     }
 
     /// Adds a row for each contestant.
@@ -104,19 +105,30 @@ pub struct Verdict {
     what: String,
     reached: f64,
     bar: f64,
+    is_kept: bool,
 }
 
 impl Verdict {
+    /// For what should be much.
+    pub fn at_least(what: String, reached: f64, bar: f64) -> Self {
+        Self { what, reached, bar, is_kept: reached >= bar }
+    }
+
+    /// For what should be little.
+    pub fn at_most(what: String, reached: f64, bar: f64) -> Self {
+        Self { what, reached, bar, is_kept: reached <= bar }
+    }
+
     /// Whether it was reached.
     pub fn is_kept(&self) -> bool {
-        self.reached >= self.bar
+        self.is_kept
     }
 }
 
 impl fmt::Display for Verdict {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = if self.is_kept() { "ok" } else { "MISSED" };
-        write!(out, "{word:6} {}: {:.2} of raw, the bar is {:.2}", self.what, self.reached, self.bar)
+        let word = if self.is_kept { "ok" } else { "MISSED" };
+        write!(out, "{word:6} {}: {:.2}, the bar is {:.2}", self.what, self.reached, self.bar)
     }
 }
 

@@ -11,6 +11,8 @@ use std::task::{Context, Poll, ready};
 use alloc_tracker::{ProcessSpan, Session, ThreadSpan};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::Result;
+
 /// What went over a connection so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wire {
@@ -182,9 +184,15 @@ impl Allocations {
     }
 }
 
-/// How much more memory is live at [`Self::end`] than it was here. It sees this thread alone: that is the whole process
-/// where it has one runtime on one thread.
-pub struct LiveBytes(Session, ThreadSpan);
+/// How much more memory is live at [`Self::end`] than it was here, in a process that does all its work on this thread.
+///
+/// What another thread frees is not seen: the number is too large then, and never too small, since that other threads do not
+/// allocate is checked.
+pub struct LiveBytes {
+    session: Session,
+    thread: ThreadSpan,
+    process: Allocations,
+}
 
 /// More than the live bytes can have been above their last level meanwhile.
 const MARK: usize = 256 << 20;
@@ -192,23 +200,33 @@ const MARK: usize = 256 << 20;
 impl LiveBytes {
     /// From here on.
     pub fn begin() -> Self {
+        let process = Allocations::begin();
         let session = Session::new().no_stdout().no_file();
-        let span = session.operation("").measure_thread().iterations(1);
-        Self(session, span)
+        let thread = session.operation("").measure_thread().iterations(1);
+        Self { session, thread, process }
     }
 
     /// How much more there is now.
+    pub fn end(self) -> Result<u64> {
+        let (bytes, here, all) = self.measured()?;
+        if all > here + here / 100 + 100 {
+            return Err(format!("other threads made {} of {all} allocations", all - here).into());
+        }
+        Ok(bytes)
+    }
+
+    /// With the allocations of this thread, and those of all.
     ///
-    /// What is counted is the highest level. So a block that is larger than everything else makes it: the level of now and
-    /// that block. No page of it is ever touched.
-    pub fn end(self) -> u64 {
-        let Self(session, span) = self;
+    /// What the span keeps is the highest level. So a block that is larger than everything else makes it: the level of now
+    /// and that block. No page of it is ever touched.
+    fn measured(self) -> Result<(u64, u64, u64)> {
+        let Self { session, thread, process } = self;
         drop(black_box(Vec::<u8>::with_capacity(MARK)));
-        drop(span);
+        drop(thread);
         let report = session.to_report();
-        let peak =
-            report.operations().find_map(|(_, operation)| operation.peak_outstanding_bytes()).unwrap_or(f64::NAN);
-        (peak as u64).saturating_sub(MARK as u64)
+        let (_, here) = report.operations().next().ok_or("nothing was measured")?;
+        let peak = here.peak_outstanding_bytes().ok_or("there is no highest level")?;
+        Ok(((peak as u64).saturating_sub(MARK as u64), here.total_allocations_count(), process.end()))
     }
 }
 
@@ -221,9 +239,16 @@ mod tests {
         let live = LiveBytes::begin();
         drop(black_box(vec![1u8; 5 << 20]));
         let kept = black_box(vec![2u8; 1 << 20]);
-        let bytes = live.end();
+        let (bytes, ..) = live.measured().unwrap();
         assert!((1 << 20..(1 << 20) + 4096).contains(&bytes), "{bytes}");
         drop(kept);
+    }
+
+    #[test]
+    fn live_bytes_of_other_threads_are_no_secret() {
+        let live = LiveBytes::begin();
+        std::thread::spawn(|| (0..10_000).for_each(|_| drop(black_box(Box::new(7))))).join().unwrap();
+        assert!(live.end().is_err());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! - [`cases`]: what is measured, and the bars; [`args`]: the command line.
 //! - [`run`] goes through them, [`contest`] has both contestants of a case take turns, [`measure`] times, [`table`] shows.
 //! - [`raw`]: a length-prefixed echo; [`farref`]: the same work by calls on objects. [`delay`]: a proxy that delays.
+//! - [`references`]: what held references take.
 //! - [`server`] starts a server process and asks it what it counted; [`serve`] is that process. [`counts`] counts.
 
 #[cfg(not(unix))]
@@ -17,6 +18,7 @@ mod delay;
 mod farref;
 mod measure;
 mod raw;
+mod references;
 mod run;
 mod serve;
 mod server;

@@ -3,12 +3,12 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use crate::Result;
 use crate::affinity::Cpus;
 use crate::args::BenchArgs;
 use crate::cases::{Case, Transport, name};
 use crate::contest::{Contest, HEADINGS, Verdict};
 use crate::table::Table;
+use crate::{Result, references};
 
 /// How long a round takes.
 const ROUND: Duration = Duration::from_millis(200);
@@ -43,10 +43,15 @@ fn section(args: &BenchArgs, placing: &str, verdicts: &mut Vec<Verdict>) -> Resu
     let chosen = |transport: &Transport| args.transport.is_empty() || args.transport.contains(transport);
     for transport in [Transport::Tcp, Transport::Unix, Transport::Pipe, Transport::Memory].into_iter().filter(chosen) {
         let mut table = Table::new(&HEADINGS);
+        let mut held = None;
         for case in Case::all().iter().copied() {
-            let wanted = if args.check { case.bar(transport).is_some() } else { case.runs_over(transport) };
+            let wanted = if args.check { case.is_checked(transport) } else { case.runs_over(transport) };
             if wanted && (args.case.is_empty() || args.case.contains(&case)) {
                 progress(&format!("{} {}", name(transport), name(case)));
+                if case == Case::Refs100k {
+                    held = Some(references::measure()?);
+                    continue;
+                }
                 let mut contest = Contest::new(case, transport);
                 contest.measure(if args.quick { QUICK_ROUND } else { ROUND }, args.check)?;
                 contest.show(&mut table);
@@ -54,8 +59,15 @@ fn section(args: &BenchArgs, placing: &str, verdicts: &mut Vec<Verdict>) -> Resu
             }
         }
         progress("");
+        if !table.is_empty() || held.is_some() {
+            println!("## {}, {placing}\n", transport.describe());
+        }
         if !table.is_empty() {
-            println!("## {}, {placing}\n\n{table}", transport.describe());
+            println!("{table}");
+        }
+        if let Some(held) = held {
+            println!("{held}\n");
+            verdicts.push(held.verdict());
         }
     }
     Ok(())

@@ -148,7 +148,10 @@ impl Recorder {
                 self.live = Some(LiveBytes::begin());
                 Some("ok".to_owned())
             }
-            "alive" => self.live.take().map(|live| live.end().to_string()),
+            "alive" => self
+                .live
+                .take()
+                .map(|live| live.end().map_or_else(|error| error.to_string(), |bytes| bytes.to_string())),
             _ => None,
         };
         answer.push_str(said.as_deref().unwrap_or("not now"));

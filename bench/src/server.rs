@@ -78,6 +78,17 @@ impl Server {
         }
     }
 
+    /// Has it look from here on how much more memory is live.
+    pub fn begin_live(&mut self) -> Result<()> {
+        self.ask("live").map(drop)
+    }
+
+    /// How much more it is.
+    pub fn end_live(&mut self) -> Result<u64> {
+        let answer = self.ask("alive")?;
+        answer.parse().map_err(|_| format!("the server says: {answer}").into())
+    }
+
     fn ask(&mut self, request: &str) -> Result<String> {
         writeln!(self.control.get_mut(), "{request}")?;
         self.line()

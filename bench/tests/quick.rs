@@ -33,6 +33,17 @@ fn a_table_has_times_and_counts() {
 }
 
 #[test]
+fn references_are_held_and_their_bytes_counted() {
+    let output = bench(&["--quick", "--unpinned", "--transport", "tcp", "--case", "refs100k"]);
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let line = text.lines().find(|line| line.starts_with("100000 references held: ")).unwrap();
+    let bytes: Vec<f64> = line.split(' ').filter_map(|word| word.parse().ok()).skip(1).collect();
+    assert_eq!(bytes.len(), 2, "{line}");
+    assert!(bytes.iter().all(|bytes| (16.0..1000.0).contains(bytes)), "{line}");
+}
+
+#[test]
 fn a_missing_bar_is_an_error() {
     let output = bench(&["--quick", "--check", "--transport", "pipe", "--case", "newref"]);
     assert_eq!(output.status.code(), Some(1));

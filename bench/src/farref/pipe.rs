@@ -193,6 +193,7 @@ impl Subject for Client {
             Case::Callback => self.callbacks(&self.roots.callback, operations, 1),
             Case::Callbacks100 => self.callbacks(&self.roots.callbacks, operations, 100),
             Case::Chain8 | Case::Chain8Delay10 => self.chains(operations),
+            Case::Refs100k => Err("references are held, not timed".into()),
         }
     }
 

@@ -107,6 +107,24 @@ impl Client {
         })
     }
 
+    /// So many new references.
+    pub fn hold(&self, count: usize) -> Result<Vec<Proxy>> {
+        /// At a time: what is under way is no part of what is held.
+        const BATCH: usize = 500;
+        self.runtime.block_on(async {
+            let mut held = Vec::with_capacity(count);
+            while held.len() < count {
+                let batch = BATCH.min(count - held.len());
+                for made in self.roots.make.call_many((0..batch).map(|_| ())).await {
+                    held.push(made?.try_into().map_err(|_| "no reference was made")?);
+                }
+            }
+            // One more round trip, so that nothing is left to be sent.
+            self.ping(1).await?;
+            Ok(held)
+        })
+    }
+
     async fn ping(&self, operations: u64) -> Result<()> {
         for _ in 0..operations {
             expect_number(&self.roots.echo.call([NUMBER]).await?)?;
@@ -208,6 +226,7 @@ impl Subject for Client {
                 Case::Callback => self.callbacks(&self.roots.callback, operations, 1).await,
                 Case::Callbacks100 => self.callbacks(&self.roots.callbacks, operations, 100).await,
                 Case::Chain8 | Case::Chain8Delay10 => self.chains(operations).await,
+                Case::Refs100k => Err("references are held, not timed".into()),
             }
         })
     }
