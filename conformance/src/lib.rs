@@ -1,5 +1,10 @@
-//! What shows that an implementation keeps to SPEC.md: a deterministic simulator of two sessions, and the objects that
-//! its cases use.
+//! What shows that an implementation keeps to SPEC.md:
+//!
+//! - [`suite`]: cases that see an implementation from outside, over any byte transport, with the objects that it serves
+//!   meanwhile ([`suite::fixtures`], promised in FIXTURES.md);
+//! - [`sim`]: a deterministic simulator of two sessions of the core, with [`fixtures`] of its own.
 
 pub mod fixtures;
+pub(crate) mod host;
 pub mod sim;
+pub mod suite;

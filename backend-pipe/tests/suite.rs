@@ -1,0 +1,35 @@
+//! The conformance suite, over channels in this process and over the pipes of a child.
+
+use std::process::Command;
+use std::thread;
+
+use farref_conformance::suite::{self, Report, Transport, fixtures};
+use farref_pipe::Connection;
+
+#[test]
+fn memory() {
+    let report = suite::run("memory", || {
+        let (transport, (read, write)) = suite::memory();
+        thread::spawn(move || {
+            // A session that does not begin is what some cases want.
+            if let Ok(served) = Connection::open(read, write, fixtures::directory(), fixtures::options()) {
+                served.wait_closed();
+            }
+        });
+        Ok(transport)
+    });
+    judge(&report);
+}
+
+#[test]
+fn pipe() {
+    let program = suite::fixtures_program().expect("the fixtures' program");
+    let report = suite::run("pipe", || Transport::spawn(Command::new(&program).arg("--stdio")));
+    judge(&report);
+}
+
+fn judge(report: &Report) {
+    report.save().expect("the report is written");
+    println!("{report}");
+    assert!(report.is_green(), "{report}");
+}

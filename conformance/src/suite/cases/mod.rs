@@ -1,0 +1,40 @@
+//! The cases, by the sections of SPEC.md.
+
+mod stream;
+
+use super::peer::{Peer, Tester, Verdict};
+
+/// One case: what it shows, and how.
+#[derive(Debug)]
+pub struct Case {
+    /// The id of the rule that it shows, and what about it: `REL-2/release-crosses-resend`.
+    pub id: &'static str,
+    steps: Steps,
+}
+
+#[derive(Debug)]
+enum Steps {
+    /// Within one session, after both Hellos.
+    Session(fn(&mut Peer) -> Verdict),
+    /// With connections of its own.
+    Connections(fn(&mut Tester<'_>) -> Verdict),
+}
+
+impl Case {
+    const fn new(id: &'static str, steps: fn(&mut Peer) -> Verdict) -> Self {
+        Self { id, steps: Steps::Session(steps) }
+    }
+
+    const fn connecting(id: &'static str, steps: fn(&mut Tester<'_>) -> Verdict) -> Self {
+        Self { id, steps: Steps::Connections(steps) }
+    }
+
+    pub(super) fn run(&self, tester: &mut Tester<'_>) -> Verdict {
+        match self.steps {
+            Steps::Session(steps) => steps(&mut tester.open()?),
+            Steps::Connections(steps) => steps(tester),
+        }
+    }
+}
+
+pub(super) const ALL: &[&[Case]] = &[stream::CASES];

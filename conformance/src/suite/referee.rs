@@ -1,0 +1,219 @@
+//! What is watched in every case: the subject says nothing that no peer may say.
+
+use std::collections::{HashMap, HashSet};
+
+use farref_core::message::{Descriptor, FinishMode, Limits, Message, Target};
+
+use super::report::Failure;
+use super::wire::{Called, Said};
+
+/// What both sides have said, as far as it decides what the subject may say next.
+pub(super) struct Referee {
+    /// What the tester announced.
+    limits: Limits,
+    /// Ordinals (MSG-2).
+    pub sent: u64,
+    pub received: u64,
+    /// The tester's calls without a Return.
+    open: HashSet<u16>,
+    /// The subject's calls whose ids are not free yet (CAL-3).
+    theirs: HashMap<u16, Theirs>,
+    /// Slots and generations of the tester's that the subject has been sent.
+    exported: HashSet<(u32, u16)>,
+    /// The subject's slots that the tester holds, with their generation.
+    held: HashMap<u32, u16>,
+}
+
+#[derive(Default)]
+struct Theirs {
+    length: usize,
+    pipelined: bool,
+    returned: bool,
+    finished: bool,
+    /// Calls without a Return that name its answer.
+    named_by: usize,
+    names: Vec<u16>,
+}
+
+impl Referee {
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            sent: 0,
+            received: 0,
+            open: HashSet::new(),
+            theirs: HashMap::new(),
+            exported: HashSet::from([(0, 0)]),
+            held: HashMap::new(),
+        }
+    }
+
+    /// Notes what the tester says, right or wrong.
+    pub fn on_sent(&mut self, body: &[u8]) {
+        self.sent += u64::from(Message::is_sequenced(body));
+        match Message::read(body) {
+            Ok(Message::Call(call)) => {
+                self.open.insert(call.id);
+                self.export(call.handles);
+            }
+            Ok(Message::Return(returned)) => {
+                self.export(returned.handles);
+                let names = match self.theirs.get_mut(&returned.id) {
+                    Some(call) => {
+                        call.returned = true;
+                        std::mem::take(&mut call.names)
+                    }
+                    None => return,
+                };
+                for name in names {
+                    if let Some(call) = self.theirs.get_mut(&name) {
+                        call.named_by = call.named_by.saturating_sub(1);
+                    }
+                }
+                self.free_ids();
+            }
+            Ok(Message::Release(entries)) => {
+                for (slot, generation) in entries {
+                    if self.held.get(&slot) == Some(&generation) {
+                        self.held.remove(&slot);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn export(&mut self, handles: impl Iterator<Item = Descriptor>) {
+        for handle in handles {
+            if let Descriptor::Sender { slot, generation } = handle {
+                self.exported.insert((slot, generation));
+            }
+        }
+    }
+
+    fn free_ids(&mut self) {
+        self.theirs.retain(|_, call| !call.returned || call.pipelined && !call.finished || call.named_by > 0);
+    }
+
+    /// Judges a message of the subject.
+    pub fn on_received(&mut self, body: &[u8], said: &Said) -> Result<(), Failure> {
+        self.received += u64::from(Message::is_sequenced(body));
+        if body.len() > self.limits.max_message as usize && !matches!(said, Said::Hello(_)) {
+            let got = format!("a message of {} bytes came", body.len());
+            return Err(Failure::new(format!("at most {} bytes (FRM-2, HEL-3)", self.limits.max_message), got));
+        }
+        match said {
+            Said::Call(call) => self.on_call(call),
+            Said::Return(returned) => {
+                if !self.open.remove(&returned.id) {
+                    return Err(broken("CAL-2", format!("a Return of call {}, which is not open", returned.id)));
+                }
+                self.enter(&returned.handles)
+            }
+            Said::Finish(entries) => entries.iter().try_for_each(|&(id, mode)| self.on_finish(id, mode)),
+            Said::Release { upto, entries } => {
+                let behind = (self.sent as u32).wrapping_sub(*upto);
+                if u64::from(behind) > self.sent {
+                    return Err(broken("REL-1", format!("a Release up to {upto}, which was not sent yet")));
+                }
+                let never_sent = entries.iter().find(|entry| entry.0 == 0 || !self.exported.contains(entry));
+                match never_sent {
+                    Some(entry) => Err(broken("REL-1", format!("a Release of {entry:?}, which was never sent"))),
+                    None => Ok(()),
+                }
+            }
+            Said::Hello(_) => Err(broken("HEL-1", "a second Hello".to_owned())),
+            Said::Unknown(kind) => Err(broken("MSG-3", format!("a message of kind {kind}, which version 1 has not"))),
+            Said::Unimplemented(_) | Said::Close { .. } => Ok(()),
+        }
+    }
+
+    fn on_call(&mut self, call: &Called) -> Result<(), Failure> {
+        if call.id >= self.limits.answers {
+            return Err(broken("CAL-1", format!("a call with id {}, beyond the limit", call.id)));
+        }
+        if self.theirs.contains_key(&call.id) {
+            return Err(broken("CAL-3", format!("a call with id {}, which is not free", call.id)));
+        }
+        if call.parent.is_some_and(|parent| !self.open.contains(&parent)) {
+            return Err(broken("CAL-6", format!("a call of parent {:?}, which is not open", call.parent)));
+        }
+        let names = call.handles.iter().filter_map(|handle| match handle {
+            Descriptor::Answer(id) => Some(*id),
+            _ => None,
+        });
+        let target = match call.target {
+            Target::Answer(id) => Some(id),
+            Target::Export { .. } => None,
+        };
+        let names: Vec<u16> = target.into_iter().chain(names).collect();
+        if names.len() > 4 {
+            return Err(broken("ANS-2", format!("a call that names {} answers", names.len())));
+        }
+        for name in &names {
+            match self.theirs.get_mut(name).filter(|named| named.pipelined && !named.finished) {
+                Some(named) => named.named_by += 1,
+                None => return Err(broken("ANS-2", format!("a call that names answer {name}, which is no promise"))),
+            }
+        }
+        self.enter(&call.handles)?;
+        let pending: usize = self.theirs.values().filter(|call| !call.returned).map(|call| call.length).sum();
+        if pending + call.length > self.limits.call_bytes as usize {
+            return Err(broken("ADM-2", format!("{} bytes of calls at a time", pending + call.length)));
+        }
+        let entry = Theirs { length: call.length, pipelined: call.pipelined, names, ..Theirs::default() };
+        self.theirs.insert(call.id, entry);
+        Ok(())
+    }
+
+    fn on_finish(&mut self, id: u16, mode: FinishMode) -> Result<(), Failure> {
+        // One that is not there any more was returned while a cancel was on its way (FIN-3).
+        let Some(call) = self.theirs.get_mut(&id) else {
+            return match mode {
+                FinishMode::Done => Err(broken("FIN-1", format!("Finish of call {id}, which has no answer"))),
+                _ => Ok(()),
+            };
+        };
+        if mode == FinishMode::Done && !(call.returned && call.pipelined) {
+            return Err(broken("FIN-1", format!("Finish of call {id} before its Return, or not pipelined")));
+        }
+        if call.finished {
+            return Err(broken("FIN-1", format!("a second Finish of call {id}")));
+        }
+        call.finished = true;
+        self.free_ids();
+        Ok(())
+    }
+
+    /// Enters the handles of a message (REF-3).
+    fn enter(&mut self, handles: &[Descriptor]) -> Result<(), Failure> {
+        if handles.len() > self.limits.handles.into() {
+            return Err(broken("ADM-3", format!("a message with {} handles", handles.len())));
+        }
+        for handle in handles {
+            match *handle {
+                Descriptor::Sender { slot, generation } => {
+                    if slot >= self.limits.imports && slot > 0 {
+                        return Err(broken("REF-6", format!("a handle of slot {slot}, beyond the limit")));
+                    }
+                    let held = *self.held.entry(slot).or_insert(generation);
+                    if held != generation || slot == 0 && generation > 0 {
+                        let text = format!("a handle of slot {slot} in generation {generation}, held in {held}");
+                        return Err(broken("REF-6", text));
+                    }
+                }
+                Descriptor::Receiver { slot, generation } => {
+                    if !self.exported.contains(&(slot, generation)) {
+                        return Err(broken("REF-2", format!("a handle of our slot {slot}, which was never sent")));
+                    }
+                }
+                Descriptor::Answer(_) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn broken(rule: &str, what: String) -> Failure {
+    Failure::new(format!("that {rule} is kept"), format!("the subject sent {what}"))
+}
