@@ -263,6 +263,11 @@ impl Peer {
         as_theirs(&root)
     }
 
+    /// How many roots there are.
+    pub fn theirs_roots(&mut self) -> Verdict<Value> {
+        self.ask(ROOT, Op::Length, &[])
+    }
+
     /// Expects that the session is alive and that all that came before was dealt with by the receiver.
     pub fn fence(&mut self) -> Verdict {
         let value = wire::text("fence");

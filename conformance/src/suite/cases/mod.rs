@@ -1,5 +1,8 @@
 //! The cases, by the sections of SPEC.md.
 
+mod handles;
+mod messages;
+mod release;
 mod stream;
 
 use super::peer::{Peer, Tester, Verdict};
@@ -37,4 +40,4 @@ impl Case {
     }
 }
 
-pub(super) const ALL: &[&[Case]] = &[stream::CASES];
+pub(super) const ALL: &[&[Case]] = &[stream::CASES, messages::CASES, handles::CASES, release::CASES];
