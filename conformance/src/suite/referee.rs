@@ -146,7 +146,9 @@ impl Referee {
             Target::Answer(id) => Some(id),
             Target::Export { .. } => None,
         };
-        let names: Vec<u16> = target.into_iter().chain(names).collect();
+        let mut names: Vec<u16> = target.into_iter().chain(names).collect();
+        names.sort_unstable();
+        names.dedup();
         if names.len() > 4 {
             return Err(broken("ANS-2", format!("a call that names {} answers", names.len())));
         }

@@ -1,7 +1,9 @@
 //! The cases, by the sections of SPEC.md.
 
+mod calls;
 mod handles;
 mod messages;
+mod promises;
 mod release;
 mod stream;
 
@@ -40,4 +42,5 @@ impl Case {
     }
 }
 
-pub(super) const ALL: &[&[Case]] = &[stream::CASES, messages::CASES, handles::CASES, release::CASES];
+pub(super) const ALL: &[&[Case]] =
+    &[stream::CASES, messages::CASES, handles::CASES, release::CASES, calls::CASES, promises::CASES];
