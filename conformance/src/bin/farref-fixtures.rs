@@ -33,10 +33,10 @@ fn serve_stdio() -> Result<(), Error> {
     let (over, is_over) = mpsc::channel();
     let output = Output { output, _over: over };
     let served = Connection::open(input, output, fixtures::directory(), fixtures::options());
-    let served = served.map(|connection| drop(connection.wait_closed()));
+    let served = served.map(|connection| connection.wait_closed());
     // A Close is on its way; a peer that does not read is not waited for.
     let _ = is_over.recv_timeout(Duration::from_secs(2));
-    served
+    served.map(|_| ())
 }
 
 /// Standard output, which is dropped when all is written.

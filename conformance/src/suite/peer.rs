@@ -189,11 +189,6 @@ impl Peer {
         self.hello.map_or(LIMITS, |hello| hello.limits)
     }
 
-    /// Its Hello.
-    pub fn hello(&self) -> Option<Hello> {
-        self.hello
-    }
-
     /// The ordinal of the last message that was sent.
     pub fn sent(&self) -> u64 {
         self.referee.sent
@@ -209,24 +204,9 @@ impl Peer {
         &self.arrivals
     }
 
-    /// Kinds that the subject said it does not know.
-    pub fn unimplemented(&self) -> u32 {
-        self.unimplemented
-    }
-
     /// Releases that came so far, with their `upto`.
     pub fn released(&self) -> &[(u64, Theirs)] {
         &self.releases
-    }
-
-    /// Finishes that came so far.
-    pub fn finished(&self) -> &[(u16, FinishMode)] {
-        &self.finishes
-    }
-
-    /// Calls that came and were not asked for yet.
-    pub fn waiting_calls(&self) -> usize {
-        self.calls.len()
     }
 
     /// The id that [`Self::ask`] uses: the last that the subject serves.

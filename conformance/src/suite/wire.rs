@@ -242,6 +242,13 @@ pub fn body(write: impl Fn(&mut Writer<'_>)) -> Vec<u8> {
     }
 }
 
+/// One value as it stands on the wire; its references have the numbers from 0 on.
+pub fn encoded(value: &Value) -> Vec<u8> {
+    let mut references = 0;
+    value.each_reference(&mut |_| references += 1);
+    encode(Top::One, references, |writer| value.write(writer, &mut 0))
+}
+
 /// Values, which must be well formed: those that are not are written as bytes.
 fn encode(top: Top, references: usize, write: impl Fn(&mut ValueWriter<'_>) -> Result<(), ValueError>) -> Vec<u8> {
     let mut bytes = vec![0; 256];

@@ -1,11 +1,14 @@
 //! The cases, by the sections of SPEC.md.
 
+mod admission;
 mod calls;
 mod handles;
 mod messages;
+mod operations;
 mod promises;
 mod release;
 mod stream;
+mod values;
 
 use super::peer::{Peer, Tester, Verdict};
 
@@ -42,5 +45,14 @@ impl Case {
     }
 }
 
-pub(super) const ALL: &[&[Case]] =
-    &[stream::CASES, messages::CASES, handles::CASES, release::CASES, calls::CASES, promises::CASES];
+pub(super) const ALL: &[&[Case]] = &[
+    stream::CASES,
+    messages::CASES,
+    handles::CASES,
+    release::CASES,
+    calls::CASES,
+    promises::CASES,
+    admission::CASES,
+    values::CASES,
+    operations::CASES,
+];
