@@ -1,6 +1,6 @@
 //! The conformance suite, over channels in this process and over the pipes of a child.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 
 use farref_conformance::suite::{self, Report, Transport, fixtures};
@@ -24,7 +24,9 @@ fn memory() {
 #[test]
 fn pipe() {
     let program = suite::fixtures_program().expect("the fixtures' program");
-    let report = suite::run("pipe", || Transport::spawn(Command::new(&program).arg("--stdio")));
+    // What a faulty peer is told, it tells its standard error, too.
+    let connect = || Transport::spawn(Command::new(&program).arg("--stdio").stderr(Stdio::null()));
+    let report = suite::run("pipe", connect);
     judge(&report);
 }
 

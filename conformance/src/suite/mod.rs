@@ -49,12 +49,22 @@ pub fn run(transport: &str, connect: impl FnMut() -> io::Result<Transport>) -> R
 /// Runs the cases whose ids are selected.
 pub fn run_selected(
     transport: &str,
+    connect: impl FnMut() -> io::Result<Transport>,
+    selected: impl Fn(&str) -> bool,
+) -> Report {
+    run_within(PATIENCE, transport, connect, selected)
+}
+
+/// The same; no case takes longer than `patience`.
+pub fn run_within(
+    patience: Duration,
+    transport: &str,
     mut connect: impl FnMut() -> io::Result<Transport>,
     selected: impl Fn(&str) -> bool,
 ) -> Report {
     let mut report = Report::new(transport);
     for case in cases().filter(|case| selected(case.id)) {
-        let mut tester = Tester::new(&mut connect, Instant::now() + PATIENCE);
+        let mut tester = Tester::new(&mut connect, Instant::now() + patience);
         report.add(case.id, case.run(&mut tester));
     }
     report

@@ -209,6 +209,11 @@ impl Peer {
         &self.releases
     }
 
+    /// Calls that came and were not asked for yet.
+    pub fn waiting_calls(&self) -> usize {
+        self.calls.len()
+    }
+
     /// The id that [`Self::ask`] uses: the last that the subject serves.
     fn asking(&self) -> u16 {
         self.theirs().answers.saturating_sub(1)

@@ -18,8 +18,9 @@ pub(super) struct Referee {
     open: HashSet<u16>,
     /// The subject's calls whose ids are not free yet (CAL-3).
     theirs: HashMap<u16, Theirs>,
-    /// Slots and generations of the tester's that the subject has been sent.
-    exported: HashSet<(u32, u16)>,
+    /// Slots and generations of the tester's that the subject has been sent, with the ordinal of the last copy; none once
+    /// it was released.
+    exported: HashMap<(u32, u16), Option<u64>>,
     /// The subject's slots that the tester holds, with their generation.
     held: HashMap<u32, u16>,
 }
@@ -43,7 +44,7 @@ impl Referee {
             received: 0,
             open: HashSet::new(),
             theirs: HashMap::new(),
-            exported: HashSet::from([(0, 0)]),
+            exported: HashMap::from([((0, 0), Some(0))]),
             held: HashMap::new(),
         }
     }
@@ -86,7 +87,7 @@ impl Referee {
     fn export(&mut self, handles: impl Iterator<Item = Descriptor>) {
         for handle in handles {
             if let Descriptor::Sender { slot, generation } = handle {
-                self.exported.insert((slot, generation));
+                self.exported.insert((slot, generation), Some(self.sent));
             }
         }
     }
@@ -111,17 +112,7 @@ impl Referee {
                 self.enter(&returned.handles)
             }
             Said::Finish(entries) => entries.iter().try_for_each(|&(id, mode)| self.on_finish(id, mode)),
-            Said::Release { upto, entries } => {
-                let behind = (self.sent as u32).wrapping_sub(*upto);
-                if u64::from(behind) > self.sent {
-                    return Err(broken("REL-1", format!("a Release up to {upto}, which was not sent yet")));
-                }
-                let never_sent = entries.iter().find(|entry| entry.0 == 0 || !self.exported.contains(entry));
-                match never_sent {
-                    Some(entry) => Err(broken("REL-1", format!("a Release of {entry:?}, which was never sent"))),
-                    None => Ok(()),
-                }
-            }
+            Said::Release { upto, entries } => self.on_release(*upto, entries),
             Said::Hello(_) => Err(broken("HEL-1", "a second Hello".to_owned())),
             Said::Unknown(kind) => Err(broken("MSG-3", format!("a message of kind {kind}, which version 1 has not"))),
             Said::Unimplemented(_) | Said::Close { .. } => Ok(()),
@@ -144,7 +135,10 @@ impl Referee {
         });
         let target = match call.target {
             Target::Answer(id) => Some(id),
-            Target::Export { .. } => None,
+            Target::Export { slot, generation } if self.is_exported(slot, generation) => None,
+            Target::Export { slot, .. } => {
+                return Err(broken("ORD-1", format!("a call of our slot {slot}, which it does not hold")));
+            }
         };
         let mut names: Vec<u16> = target.into_iter().chain(names).collect();
         names.sort_unstable();
@@ -166,6 +160,25 @@ impl Referee {
         let entry = Theirs { length: call.length, pipelined: call.pipelined, names, ..Theirs::default() };
         self.theirs.insert(call.id, entry);
         Ok(())
+    }
+
+    fn on_release(&mut self, upto: u32, entries: &[(u32, u16)]) -> Result<(), Failure> {
+        let behind = (self.sent as u32).wrapping_sub(upto);
+        let Some(upto) = self.sent.checked_sub(behind.into()) else {
+            return Err(broken("REL-1", format!("a Release up to {upto}, which was not sent yet")));
+        };
+        for entry in entries {
+            match self.exported.get_mut(entry).filter(|_| entry.0 > 0) {
+                Some(last_sent) if last_sent.is_some_and(|last| last <= upto) => *last_sent = None,
+                Some(_) => {}
+                None => return Err(broken("REL-1", format!("a Release of {entry:?}, which was never sent"))),
+            }
+        }
+        Ok(())
+    }
+
+    fn is_exported(&self, slot: u32, generation: u16) -> bool {
+        self.exported.get(&(slot, generation)).is_some_and(Option::is_some)
     }
 
     fn on_finish(&mut self, id: u16, mode: FinishMode) -> Result<(), Failure> {
@@ -205,8 +218,8 @@ impl Referee {
                     }
                 }
                 Descriptor::Receiver { slot, generation } => {
-                    if !self.exported.contains(&(slot, generation)) {
-                        return Err(broken("REF-2", format!("a handle of our slot {slot}, which was never sent")));
+                    if !self.is_exported(slot, generation) {
+                        return Err(broken("ORD-1", format!("a handle of our slot {slot}, which it does not hold")));
                     }
                 }
                 Descriptor::Answer(_) => {}

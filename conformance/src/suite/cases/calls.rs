@@ -1,6 +1,6 @@
 //! Calls, callbacks, cancelling and order (SPEC section 6).
 
-use farref_core::message::{ErrorCode, FinishMode, Op};
+use farref_core::message::{Descriptor, ErrorCode, FinishMode, Op, Target};
 
 use super::Case;
 use super::messages::each_ends_the_session;
@@ -12,6 +12,7 @@ pub(super) const CASES: &[Case] = &[
     Case::new("CAL-1/id-of-a-running-call-is-not-free", id_of_a_running_call),
     Case::new("CAL-1/id-of-an-unfinished-promise-is-not-free", id_of_a_promise),
     Case::new("CAL-2/returns-come-in-any-order", returns_in_any_order),
+    Case::new("CAL-2/subject-takes-returns-in-any-order", subject_takes_any_order),
     Case::new("CAL-2/return-without-a-call-ends-the-session", return_without_call),
     Case::new("CAL-2/second-return-ends-the-session", second_return),
     Case::new("CAL-3/finished-id-is-free-again", finished_id_is_free),
@@ -34,10 +35,12 @@ pub(super) const CASES: &[Case] = &[
     Case::new("FIN-2/waiting-call-that-is-interrupted-never-starts", interrupted_before_start),
     Case::new("FIN-3/finish-without-an-answer-is-ignored", finish_is_ignored),
     Case::new("FIN-4/abandoned-answer-stays-for-those-that-name-it", abandoned_answer_stays),
+    Case::new("ORD-1/uses-come-before-their-release", uses_before_release),
     Case::new("ORD-2/calls-on-one-object-run-in-order", calls_in_order),
     Case::new("ORD-2/next-call-waits-for-the-return", next_call_waits),
     Case::new("ORD-2/nested-call-passes-those-without-a-parent", nested_call_passes),
     Case::new("ORD-2/nested-calls-of-one-parent-run-in-order", nested_calls_in_order),
+    Case::new("ORD-2/nested-calls-overlap-on-no-object", nested_calls_overlap_nowhere),
     Case::new("ORD-2/slow-object-holds-up-no-other", slow_holds_up_no_other),
 ];
 
@@ -82,6 +85,17 @@ fn returns_in_any_order(peer: &mut Peer) -> Verdict {
         peer.expect_value(id, &text(name))?;
     }
     Ok(())
+}
+
+fn subject_takes_any_order(peer: &mut Peer) -> Verdict {
+    let caller = peer.root("caller")?;
+    peer.method(1, caller, "both", &[mine(1), mine(2)]);
+    let first = peer.expect_call_of(1)?;
+    let second = peer.expect_call_of(2)?;
+    peer.reply(&second, &text("second"));
+    peer.fence()?;
+    peer.reply(&first, &text("first"));
+    peer.expect_value(1, &tuple([text("first"), text("second")]))
 }
 
 fn return_without_call(peer: &mut Peer) -> Verdict {
@@ -348,13 +362,28 @@ fn finish_is_ignored(peer: &mut Peer) -> Verdict {
 fn abandoned_answer_stays(peer: &mut Peer) -> Verdict {
     let maker = peer.make("maker", &[])?;
     let slow = waiting(peer, Call::pipelined)?;
-    peer.call(2, farref_core::message::Target::Answer(1), Op::Call, &[]);
+    peer.call(2, Target::Answer(1), Op::Call, &[]);
     peer.cancel(1, FinishMode::Abandon);
     let thing = as_theirs(&peer.ask_method(maker, "make", &[])?)?;
     peer.ask_method(slow, "open", &[text("x"), thing.home()])?;
     peer.expect_value(2, &int(1))?;
     peer.expect_outcome(1)?.err();
     peer.fence()
+}
+
+fn uses_before_release(peer: &mut Peer) -> Verdict {
+    let caller = peer.root("caller")?;
+    let home = Value::Reference(Descriptor::Receiver { slot: 2, generation: 0 });
+    // The referee sees to it that nothing is used after its Release.
+    for _ in 0..50 {
+        peer.method(1, caller, "once", &[mine(1), mine(2)]);
+        let call = peer.expect_call_of(1)?;
+        same("the argument", std::slice::from_ref(&home), &call.args[..])?;
+        peer.reply(&call, &mine(2));
+        peer.expect_value(1, &home)?;
+        (1..=2).try_for_each(|slot| peer.expect_released(slot).map(drop))?;
+    }
+    Ok(())
 }
 
 fn calls_in_order(peer: &mut Peer) -> Verdict {
@@ -415,6 +444,25 @@ fn nested_calls_in_order(peer: &mut Peer) -> Verdict {
     peer.expect_return(0)?;
     let expected: Vec<_> = ids.map(|id| int(id.into())).collect();
     same("what was added", &tuple(expected), &peer.ask_method(counter, "history", &[])?)
+}
+
+fn nested_calls_overlap_nowhere(peer: &mut Peer) -> Verdict {
+    let caller = peer.root("caller")?;
+    peer.method(0, caller, "once", &[mine(1)]);
+    let call = peer.expect_call_of(1)?;
+    // The object is concurrent, but what one call has caused runs in order all the same.
+    peer.send(Call::method(1, caller, "once", &[mine(2)]).parent(call.id));
+    peer.send(Call::method(2, caller, "once", &[mine(3)]).parent(call.id));
+    let first = peer.expect_call_of(2)?;
+    peer.fence()?;
+    same("the calls that came before the Return", &0, &peer.waiting_calls())?;
+    peer.reply(&first, &int(1));
+    peer.expect_value(1, &int(1))?;
+    let second = peer.expect_call_of(3)?;
+    peer.reply(&second, &int(2));
+    peer.expect_value(2, &int(2))?;
+    peer.reply(&call, &int(0));
+    peer.expect_value(0, &int(0))
 }
 
 fn slow_holds_up_no_other(peer: &mut Peer) -> Verdict {

@@ -20,6 +20,7 @@ pub(super) const CASES: &[Case] = &[
     Case::new("ANS-4/answer-holds-the-object-not-the-slot", answer_holds_the_object),
     Case::new("ANS-4/settled-value-is-kept-until-its-finish", settled_value_is_kept),
     Case::connecting("ANS-4/answer-that-became-an-error-has-failed", became_an_error),
+    Case::new("ANS-5/finish-follows-the-return", finish_follows),
     Case::new("ANS-6/answer-that-came-home-is-forwarded", forwarded),
     Case::new("ANS-7/answer-that-is-not-there", no_such_answer),
     Case::new("ANS-7/answer-of-a-call-that-was-not-pipelined", not_pipelined),
@@ -205,6 +206,19 @@ fn became_an_error(tester: &mut Tester<'_>) -> Verdict {
     peer.expect_error(1, ErrorCode::ResultTooLarge)?;
     peer.call(2, Target::Answer(1), Op::Length, &[]);
     broken_by(&mut peer, 2, ErrorCode::ResultTooLarge)
+}
+
+fn finish_follows(peer: &mut Peer) -> Verdict {
+    let caller = peer.root("caller")?;
+    peer.method(1, caller, "pass", &[mine(1), mine(2)]);
+    let first = peer.expect_call_of(1)?;
+    let second = peer.expect_call_of(2)?;
+    peer.reply(&first, &mine(3));
+    // It comes with the next output, not at the end of the call, which waits for us.
+    same("how the first is finished", &FinishMode::Done, &peer.expect_finished(first.id)?)?;
+    peer.reply(&second, &int(1));
+    peer.expect_value(1, &int(1))?;
+    (1..=3).try_for_each(|slot| peer.expect_released(slot).map(drop))
 }
 
 fn forwarded(peer: &mut Peer) -> Verdict {

@@ -59,8 +59,8 @@ fn longest_banner(tester: &mut Tester<'_>) -> Verdict {
 
 fn longer_banner(tester: &mut Tester<'_>) -> Verdict {
     let mut peer = tester.raw()?;
-    peer.send_bytes(&vec![b'.'; 65_537]);
     peer.expect_hello()?;
+    peer.send_bytes(&vec![b'.'; 65_537]);
     peer.expect_end()
 }
 
@@ -129,9 +129,9 @@ fn anything_else_first(tester: &mut Tester<'_>) -> Verdict {
     let firsts = [vec![0, 0, 0, 5], vec![2, 0], vec![25], vec![17, 0, 0, 0], vec![4, 1]];
     firsts.into_iter().try_for_each(|first| {
         let mut peer = tester.raw()?;
+        peer.expect_hello()?;
         peer.send_bytes(&PREAMBLE);
         peer.send_bytes(&record(&first));
-        peer.expect_hello()?;
         peer.expect_close("HEL-1")
     })
 }
@@ -144,9 +144,9 @@ fn second_hello(peer: &mut Peer) -> Verdict {
 /// Greets with a Hello of these bytes.
 fn greeted_with(tester: &mut Tester<'_>, hello: &[u8]) -> Verdict<Peer> {
     let mut peer = tester.raw()?;
+    peer.expect_hello()?;
     peer.send_bytes(&PREAMBLE);
     peer.send_bytes(&record(hello));
-    peer.expect_hello()?;
     Ok(peer)
 }
 
