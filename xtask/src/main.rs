@@ -6,6 +6,7 @@ use std::{
     process::ExitCode,
 };
 
+mod conformance;
 mod no_alloc;
 mod setup;
 mod shell;

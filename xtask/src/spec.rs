@@ -303,6 +303,8 @@ mod tests {
             ("proto-core/src/tests/release.rs", Some(Role::Case)),
             ("cli/tests/demo.rs", Some(Role::Case)),
             ("conformance/src/lib.rs", Some(Role::Case)),
+            ("conformance/src/suite/cases/release.rs", Some(Role::Case)),
+            ("conformance/FIXTURES.md", None),
             ("conformance/vectors/hello.json", Some(Role::Case)),
             ("conformance/peers/python/farref.py", None),
             ("conformance/peers/python/selftest.py", Some(Role::Case)),

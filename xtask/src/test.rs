@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{no_alloc, setup, shell, spec};
+use crate::{conformance, no_alloc, setup, shell, spec};
 
 /// Runs every step, even after one that failed, and prints the sum as the last line.
 pub fn run(root: &Path) -> ExitCode {
@@ -27,9 +27,18 @@ pub fn run(root: &Path) -> ExitCode {
         let mut doc = command("doc --workspace --no-deps");
         Tally::of(shell::run(doc.env("RUSTDOCFLAGS", "-D warnings")))
     });
-    steps.run("test", || cargo_test(&mut command("test --workspace --all-features --no-fail-fast")));
+    steps.run("test", || match conformance::clear(root) {
+        Ok(()) => cargo_test(&mut command("test --workspace --all-features --no-fail-fast")),
+        error => Tally::of(error),
+    });
     steps.run("spec", || Tally::of(spec::run(root)));
     steps.run("no-alloc", || Tally::of(no_alloc::run(root)));
+    let suite = conformance::Table::read(root);
+    steps.run("conformance", || {
+        let (passed, failed) = suite.verdict();
+        Tally { passed, failed }
+    });
+    println!("\n{suite}");
     steps.conclude()
 }
 
