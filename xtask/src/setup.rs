@@ -8,6 +8,9 @@ use crate::{shell, tree};
 /// The chips that the core must link for.
 pub const TARGETS: [&str; 3] = ["thumbv6m-none-eabi", "thumbv7em-none-eabihf", "riscv32i-unknown-none-elf"];
 
+/// Where an sshd is, which is on nobody's path.
+const SSHD: [&str; 4] = ["/usr/sbin/sshd", "/usr/local/sbin/sshd", "/usr/bin/sshd", "/sbin/sshd"];
+
 /// Installs everything that is missing, and says all that could not be installed.
 pub fn run(root: &Path) -> Result<(), String> {
     let mut steps = vec![toolchain(root)];
@@ -16,6 +19,7 @@ pub fn run(root: &Path) -> Result<(), String> {
     }
     steps.extend(TARGETS.map(|target| ensure_target(root, target)));
     steps.push(ensure_python());
+    steps.push(ensure_ssh());
 
     let failures: Vec<String> = steps.into_iter().filter_map(Result::err).collect();
     if failures.is_empty() {
@@ -70,9 +74,22 @@ fn ensure_python() -> Result<(), String> {
     if shell::succeeds(Command::new("python3").arg("--version")) {
         return Ok(());
     }
+    install(&["python3"])
+}
+
+/// The tests start an sshd of their own on a loopback port.
+fn ensure_ssh() -> Result<(), String> {
+    let has_sshd = SSHD.iter().any(|path| Path::new(path).exists());
+    if has_sshd && shell::succeeds(Command::new("ssh").arg("-V")) {
+        return Ok(());
+    }
+    install(&["openssh-client", "openssh-server"])
+}
+
+fn install(packages: &[&str]) -> Result<(), String> {
     // An image with empty package lists needs the update; elsewhere its failure may not matter.
     let _ = shell::run(&mut apt_get(&["update"]));
-    shell::run(&mut apt_get(&["install", "--yes", "python3"]))
+    shell::run(&mut apt_get(&[&["install", "--yes"], packages].concat()))
 }
 
 fn apt_get(arguments: &[&str]) -> Command {

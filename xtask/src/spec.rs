@@ -176,7 +176,7 @@ fn role(path: &str) -> Option<Role> {
         // A peer in another language is an implementation; what tests it is a case.
         (["conformance", "peers", ..], _) => ["selftest", "demo"].contains(&stem).then_some(Role::Case),
         (["conformance", ..], "rs" | "json") => Some(Role::Case),
-        (["proto-core" | "cli", "src", ..], "rs") => Some(Role::Code),
+        (["proto-core" | "host" | "cli", "src", ..], "rs") => Some(Role::Code),
         ([backend, "src", ..], "rs") if backend.starts_with("backend-") => Some(Role::Code),
         _ => None,
     }
