@@ -1,4 +1,5 @@
-//! farref over stdin and stdout, child processes and any `Read + Write` pair: blocking, plain threads, no async runtime.
+//! farref over stdin and stdout, child processes, `ssh` and any `Read + Write` pair: blocking, plain threads, no async
+//! runtime.
 //!
 //! A program that serves an object on its stdin and stdout:
 //!
@@ -26,6 +27,8 @@
 //! # }
 //! ```
 //!
+//! [`ChildProcess::ssh`] is the same with a program on another machine.
+//!
 //! - [`Connection`]: one session; cloned and shared by threads.
 //! - [`Proxy`]: an object of the peer; dropping the last clone releases it. [`Promise`]: what a call will answer; calls can
 //!   be made on it at once. [`Remote`] has what can be done with both.
@@ -34,6 +37,8 @@
 
 mod child;
 mod connection;
+mod process;
+mod ssh;
 mod stdio;
 
 pub use child::ChildProcess;
@@ -41,6 +46,8 @@ pub use connection::open;
 #[cfg(unix)]
 pub use connection::open_fds;
 pub use farref_host::*;
+pub use process::end_children;
+pub use ssh::{Ssh, SshTarget, SshTargetError};
 #[cfg(unix)]
 pub use stdio::take_stdio;
 pub use stdio::{ReadFn, WriteFn};

@@ -4,7 +4,6 @@ use std::process::{Command, Stdio};
 use std::thread;
 
 use farref_conformance::suite::{self, Report, Transport, fixtures};
-use farref_pipe::Connection;
 
 #[test]
 fn memory() {
@@ -12,7 +11,7 @@ fn memory() {
         let (transport, (read, write)) = suite::memory();
         thread::spawn(move || {
             // A session that does not begin is what some cases want.
-            if let Ok(served) = Connection::open(read, write, fixtures::directory(), fixtures::options()) {
+            if let Ok(served) = farref_pipe::open(read, write, fixtures::directory(), fixtures::options()) {
                 served.wait_closed();
             }
         });

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use farref_conformance::suite::fixtures;
-use farref_pipe::{Connection, Error};
+use farref_pipe::Error;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -32,7 +32,7 @@ fn serve_stdio() -> Result<(), Error> {
     let (input, output) = farref_pipe::take_stdio()?;
     let (over, is_over) = mpsc::channel();
     let output = Output { output, _over: over };
-    let served = Connection::open(input, output, fixtures::directory(), fixtures::options());
+    let served = farref_pipe::open(input, output, fixtures::directory(), fixtures::options());
     let served = served.map(|connection| connection.wait_closed());
     // A Close is on its way; a peer that does not read is not waited for.
     let _ = is_over.recv_timeout(Duration::from_secs(2));

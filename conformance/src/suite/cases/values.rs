@@ -69,7 +69,7 @@ fn byte_for_byte(peer: &mut Peer) -> Verdict {
         Value::List(vec![int(3), int(1), int(2)]),
         Value::Set(vec![text("z"), text("a")]),
         map,
-        Value::Exception(with_text),
+        Value::Exception(with_text.into()),
     ];
     let all = ints.into_iter().map(int).chain(strings).chain(blobs).chain(tuples).chain(others);
     all.into_iter().try_for_each(|value| comes_back(peer, &value))
@@ -187,13 +187,13 @@ fn exception_arguments(peer: &mut Peer) -> Verdict {
         traceback: Some(Descriptor::Receiver { slot: 7, generation: 0 }),
         ..exception("app.errors.Busy", exact())
     };
-    same("the exception", &[Value::Exception(expected)][..], &values)?;
+    same("the exception", &[Value::Exception(expected.into())][..], &values)?;
     peer.expect_released(7).map(drop)
 }
 
 fn exceptions_cross(peer: &mut Peer) -> Verdict {
     let caller = peer.root("caller")?;
-    let raised = Value::Exception(Exception { text: Some("why".into()), ..exception("KeyError", exact()) });
+    let raised = Value::Exception(Exception { text: Some("why".into()), ..exception("KeyError", exact()) }.into());
     // Raised by us, let through by the subject; and caught there.
     for (method, is_result) in [("once", false), ("catch", true)] {
         peer.method(1, caller, method, &[mine(1)]);
@@ -252,7 +252,7 @@ fn unknown_codes(peer: &mut Peer) -> Verdict {
 fn error_values(peer: &mut Peer) -> Verdict {
     let caller = peer.root("caller")?;
     // Raised without an exception, with something else, with two; and five values.
-    let exception = encoded(&Value::Exception(exception("KeyError", [])));
+    let exception = encoded(&Value::Exception(exception("KeyError", []).into()));
     let wrong = [vec![0], vec![0, 0x81], [&[0][..], &exception, &exception].concat(), vec![4, 1, 1, 1, 1, 1]];
     for values in wrong {
         peer.method(1, caller, "catch", &[mine(1)]);
@@ -296,7 +296,7 @@ fn common_names(peer: &mut Peer) -> Verdict {
         peer.method(1, caller, "once", &[mine(1)]);
         let call = peer.expect_call_of(1)?;
         let args = [int(2), text("No such file or directory"), text("/tmp/x")];
-        peer.send(failing(call.id, 0, &[Value::Exception(exception(name, args.clone()))]));
+        peer.send(failing(call.id, 0, &[Value::Exception(exception(name, args.clone()).into())]));
         same(&format!("the arguments of {name}"), &args[..], &peer.expect_raised(1, name)?)?;
     }
     Ok(())
