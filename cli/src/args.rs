@@ -36,8 +36,9 @@ pub struct ServeArgs {
     /// Speak on standard input and output
     #[arg(long, required = true)]
     pub stdio: bool,
-    /// The folder to serve; nothing outside of it can be reached
-    #[arg(long, value_name = "DIR")]
+    /// The folder to serve, with --stdio the current one unless another is named; nothing outside of it can be reached
+    #[arg(long, value_name = "DIR", required = false, required_unless_present = "stdio")]
+    #[arg(default_value_if("stdio", clap::builder::ArgPredicate::IsPresent, "."))]
     pub root: PathBuf,
     /// Let peers write, too
     #[arg(long)]
@@ -49,9 +50,9 @@ pub struct ServeArgs {
 
 /// What to evaluate where.
 #[derive(Args, Debug)]
-#[command(after_help = format!("{CALL_HELP}\n\n{EXIT_CODES}"))]
+#[command(after_help = format!("{CALL_HELP}\n\n{URL_HELP}\n\n{EXIT_CODES}"))]
 pub struct CallArgs {
-    /// The peer, such as "pipe:farref serve --stdio --root ."
+    /// The peer, such as ssh://user@host or "pipe:farref serve --stdio --root ."
     pub url: String,
     /// What to evaluate, such as 'open("notes.txt").read()'
     #[arg(allow_hyphen_values = true)]
@@ -66,9 +67,9 @@ pub struct CallArgs {
 
 /// Whose roots to list.
 #[derive(Args, Debug)]
-#[command(after_help = EXIT_CODES)]
+#[command(after_help = format!("{URL_HELP}\n\n{EXIT_CODES}"))]
 pub struct LsArgs {
-    /// The peer, such as "pipe:farref serve --stdio --root ."
+    /// The peer, such as ssh://user@host or "pipe:farref serve --stdio --root ."
     pub url: String,
 }
 
@@ -88,3 +89,12 @@ JSON:
   {"$exception": "name", "args": [...]}       exceptions
   {"$ref": "text form"}                       other objects
   {"$not_implemented": true}                  not-implemented"#;
+
+/// How peers are named, for `--help`.
+const URL_HELP: &str = r#"URLs:
+  pipe:COMMAND                       a program to start, split into words as a shell does
+  ssh://[USER@]HOST[:PORT]/[COMMAND]
+                                     a program on another machine, reached by ssh; without
+                                     a command it is "farref serve --stdio". Anything in
+                                     it may be percent-encoded, % has to be (%25).
+  The environment variable FARREF_SSH names the ssh to use, such as "ssh -F none -i key"."#;

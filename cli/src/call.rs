@@ -22,7 +22,7 @@ pub fn run(args: &CallArgs) -> Result<(), Failure> {
     let peer = peer::connect(&url)?;
     let value = eval::evaluate(peer.connection(), &expr).map_err(|fault| {
         let at_fault = blames_expression(&fault.error);
-        let failure = Failure::from(fault.error);
+        let failure = Failure::from(peer.explain(fault.error));
         if at_fault { failure.at(fault.span, source) } else { failure }
     })?;
     let output = render(peer.connection(), value, args)?;

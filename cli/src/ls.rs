@@ -13,7 +13,7 @@ use crate::show;
 pub fn run(args: &LsArgs) -> Result<(), Failure> {
     let url = args.url.parse().map_err(Failure::usage)?;
     let peer = peer::connect(&url)?;
-    let members = peer.connection().root().describe()?;
+    let members = peer.connection().root().describe().map_err(|error| peer.explain(error))?;
     let lines = show::members(&members);
     written(io::stdout().write_all(lines.as_bytes()))
 }

@@ -1,13 +1,17 @@
-//! The URLs that name peers, such as `pipe:farref serve --stdio --root .`.
+//! The URLs that name peers, such as `ssh://user@host` or `pipe:farref serve --stdio --root .`.
 
 use std::fmt;
 use std::str::FromStr;
+
+use farref_pipe::{SshTarget, SshTargetError};
 
 /// Where a peer is and how to reach it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeerUrl {
     /// A program to start, which speaks on its standard input and output.
     Pipe(PipeCommand),
+    /// A program on another machine, reached by ssh.
+    Ssh(SshTarget),
 }
 
 /// A program and its arguments, already split into words.
@@ -30,8 +34,9 @@ impl FromStr for PeerUrl {
         let scheme = scheme.to_ascii_lowercase();
         match scheme.as_str() {
             "pipe" => rest.parse().map(Self::Pipe),
+            "ssh" => url.parse().map(Self::Ssh).map_err(UrlError::Ssh),
             // Only the scheme is kept: the rest of such a URL may hold a password.
-            "serial" | "ssh" | "tcp" | "tls" | "unix" => Err(UrlError::NotYetSpoken { scheme }),
+            "serial" | "tcp" | "tls" | "unix" => Err(UrlError::NotYetSpoken { scheme }),
             _ => Err(UrlError::UnknownScheme { scheme }),
         }
     }
@@ -60,6 +65,7 @@ impl fmt::Display for PeerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Pipe(command) => write!(f, "pipe:{command}"),
+            Self::Ssh(target) => target.fmt(f),
         }
     }
 }
@@ -94,6 +100,8 @@ pub enum UrlError {
     },
     /// No operating system passes a NUL to a program.
     NulInCommand,
+    /// What is wrong with an `ssh:` URL.
+    Ssh(SshTargetError),
     /// A quote that opens and does not close.
     UnclosedQuote {
         /// The command.
@@ -118,9 +126,10 @@ impl fmt::Display for UrlError {
                 write!(f, "{url:?} has no scheme; to start a program write {:?}", format!("pipe:{url}"))
             }
             Self::NotYetSpoken { scheme } => {
-                write!(f, "this build does not speak {scheme}: yet, only pipe:; an example is {EXAMPLE}")
+                write!(f, "this build does not speak {scheme}: yet, only pipe: and ssh:; an example is {EXAMPLE}")
             }
             Self::NulInCommand => f.write_str("the command of the pipe: URL has a NUL byte"),
+            Self::Ssh(fault) => fault.fmt(f),
             Self::UnclosedQuote { command } => {
                 write!(f, "the command of the pipe: URL has a quote that is not closed: {command}")
             }
@@ -146,7 +155,7 @@ mod tests {
     use super::*;
 
     fn words(url: &str) -> Vec<String> {
-        let PeerUrl::Pipe(command) = url.parse().unwrap();
+        let PeerUrl::Pipe(command) = url.parse().unwrap() else { panic!("no pipe: {url}") };
         [vec![command.program], command.args].concat()
     }
 
@@ -194,13 +203,23 @@ mod tests {
             "tcp://host:10101",
             "tls://host",
             "unix:/run/x",
-            "ssh://user:hunter2@host/command",
+            "tcp://user:hunter2@host",
             "serial:/dev/ttyACM0?baud=115200",
         ] {
             let message = fault(url);
             assert!(message.starts_with("this build does not speak"), "{message}");
             assert!(!message.contains("hunter2"), "{message}");
         }
+    }
+
+    #[test]
+    fn ssh_urls_name_a_command_on_a_host() {
+        let url: PeerUrl = "ssh://me@host:2222/farref serve --stdio".parse().unwrap();
+        let PeerUrl::Ssh(target) = &url else { panic!("{url}") };
+        assert_eq!((target.host(), target.command()), ("host", "farref serve --stdio"));
+        assert_eq!(url.to_string().parse::<PeerUrl>().unwrap(), url);
+        assert!(fault("ssh:host").starts_with("an ssh URL is ssh://"));
+        assert!(!fault("ssh://me:hunter2@host").contains("hunter2"));
     }
 
     #[test]
@@ -220,7 +239,7 @@ mod tests {
 
     #[test]
     fn faults_are_one_line_for_plain_input() {
-        for url in ["", "x", "pipe:", "pipe:'", "tcp:", "zzz:"] {
+        for url in ["", "x", "pipe:", "pipe:'", "ssh:", "ssh://", "tcp:", "zzz:"] {
             assert!(!fault(url).contains('\n'), "{url}");
         }
     }

@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use common::{FARREF, Served, farref, run, within};
+use common::{FARREF, Served, farref, quote, run, within};
 use farref_pipe::{Args, ChildProcess, Error, Function, List, Object, Proxy, Reference, Remote, Value};
 
 /// C19, B1: a pipelined read is one round trip, whoever is at the other end.
@@ -188,10 +188,6 @@ fn a_banner_before_the_preamble_is_skipped() {
     assert_eq!(farref(["call", &url, "open(\"notes.txt\").readline()"]).printed(), "one\n");
 }
 
-fn quote(word: &str) -> String {
-    format!("'{}'", word.replace('\'', "'\\''"))
-}
-
 /// A peer that says Hello and then breaks the rules.
 #[test]
 fn a_peer_that_breaks_the_rules_is_told_in_one_line() {
@@ -256,7 +252,8 @@ fn the_program_tells_that_its_peer_was_killed() {
         let rest = std::io::read_to_string(errors).expect("text");
         (child.wait().expect("it ends").code(), rest)
     });
-    assert_eq!((code, &*rest), (Some(3), "farref: the connection to the peer was lost\n"));
+    let expected = format!("farref: the connection to the peer was lost: {FARREF} ended (signal: 9 (SIGKILL))\n");
+    assert_eq!((code, rest), (Some(3), expected));
 }
 
 #[test]

@@ -70,6 +70,11 @@ pub fn farref<const N: usize>(args: [&str; N]) -> Run {
     run(Command::new(FARREF).args(args))
 }
 
+/// A word that no shell takes apart.
+pub fn quote(word: &str) -> String {
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
 /// Runs a program to its end.
 pub fn run(command: &mut Command) -> Run {
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
