@@ -155,7 +155,8 @@ impl<S: Stream> Carrier<S> {
                 Poll::Pending => break,
             }
         }
-        cx.waker().wake_by_ref();
+        // Tasks and the runtime's root have their turn, and then this.
+        let _ = std::pin::pin!(tokio::task::yield_now()).poll(cx);
         Poll::Pending
     }
 

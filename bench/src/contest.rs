@@ -128,7 +128,7 @@ impl Verdict {
 impl fmt::Display for Verdict {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let word = if self.is_kept { "ok" } else { "MISSED" };
-        write!(out, "{word:6} {}: {:.2}, the bar is {:.2}", self.what, self.reached, self.bar)
+        write!(out, "{word:6} {}: {:.3}, the bar is {:.2}", self.what, self.reached, self.bar)
     }
 }
 

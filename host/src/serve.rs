@@ -297,9 +297,10 @@ impl Reply {
     pub fn send(self, core: &mut Core, shared: &Arc<Shared>) -> Result<Option<Garbage>, Self> {
         match self.try_send(core, shared, self.error, &self.values) {
             Err(ReplyError::NoRoom) if !core.is_over() => return Err(self),
-            // Done; or the session has answered with an error of its own, or is over.
-            Ok(())
-            | Err(ReplyError::NoRoom | ReplyError::Became(_) | ReplyError::Ended(_) | ReplyError::NoSuchCall) => {}
+            // Whatever it holds of users is in the table of objects now, so that nothing is dropped here.
+            Ok(()) => return Ok(None),
+            // The session has answered with an error of its own, or is over.
+            Err(ReplyError::NoRoom | ReplyError::Became(_) | ReplyError::Ended(_) | ReplyError::NoSuchCall) => {}
             Err(other) => {
                 let text = runtime_error(format!("the object's result cannot be sent: {other}"));
                 if self.try_send(core, shared, Some(ErrorCode::Raised), &[text]).is_err() {
