@@ -35,7 +35,7 @@ pub fn open(
 }
 
 /// As [`open`], for pipes and sockets of the operating system, for which can be told what can be read and written without
-/// waiting: a call then wakes no other thread, on neither side, and reading ends with the session.
+/// waiting: a call then wakes no other thread, on neither side.
 #[cfg(unix)]
 pub fn open_fds(
     read: impl Into<std::os::fd::OwnedFd>,
@@ -129,7 +129,7 @@ impl Driver for Pipe {
                 self.readers.received.fetch_add(1, Ordering::Relaxed);
                 // It may have come just before the lock was ours; and what comes may be for others.
                 while !is_over() && !input.is_over {
-                    self.receive(link, &mut input);
+                    self.receive(link, &mut input, true);
                 }
             }
             _ if is_over() => {}
@@ -171,7 +171,9 @@ impl Pipe {
         let mut streak = 0;
         while !input.is_over {
             let waited = self.readers.waited();
-            self.receive(link, &mut input);
+            // Without the session's end in view, which costs a system call more: who waits here for a peer that has gone
+            // silent is this thread alone.
+            self.receive(link, &mut input, false);
             streak = if self.readers.waited() == waited { 0 } else { streak + 1 };
             if streak >= STREAK && input.source.can_be_shared() {
                 drop(input);
@@ -187,11 +189,11 @@ impl Pipe {
         drop(over);
     }
 
-    /// Waits for input and takes it.
-    fn receive(&self, link: &Link, input: &mut Input) {
+    /// Waits for input, or also for the end of the session, and takes it.
+    fn receive(&self, link: &Link, input: &mut Input, or_end: bool) {
         let before = RECEIVES.replace(true);
         let _after = OnDrop(|| RECEIVES.set(before));
-        match input.read(link) {
+        match input.read(link, or_end) {
             Some(Received { output: farref_host::Output::None, .. }) => {}
             // It goes out with what comes next, or when the thread that writes gets its turn.
             Some(Received { output: farref_host::Output::Later, .. }) => self.bell.ring(),
@@ -289,7 +291,7 @@ impl Input {
     }
 
     /// Reads once and takes what is whole; None if the session or the stream is over.
-    fn read(&mut self, link: &Link) -> Option<Received> {
+    fn read(&mut self, link: &Link, or_end: bool) -> Option<Received> {
         if self.filled.is_empty() {
             self.filled = 0..0;
         } else if self.filled.start + self.wanted > self.buffer.len() {
@@ -300,7 +302,7 @@ impl Input {
             self.buffer.resize(self.wanted, 0);
         }
         let count = loop {
-            match self.source.read(&mut self.buffer[self.filled.end..]) {
+            match self.source.read(&mut self.buffer[self.filled.end..], or_end) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Ok(0) | Err(_) => return None,
                 Ok(count) => break count,
@@ -335,9 +337,11 @@ impl Source {
         }
     }
 
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    fn read(&mut self, buffer: &mut [u8], or_end: bool) -> io::Result<usize> {
         match self {
             Self::Any(read) => read.read(buffer),
+            #[cfg(unix)]
+            Self::Fd(file, _) if !or_end => file.read(buffer),
             #[cfg(unix)]
             Self::Fd(file, over) => {
                 use rustix::event::{PollFd, PollFlags, poll};
@@ -438,6 +442,19 @@ impl Sink {
             Self::Fd(file) => {
                 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+                #[cfg(target_os = "linux")]
+                {
+                    use rustix::io::{Errno, ReadWriteFlags, pwritev2};
+
+                    // An offset of all ones is the file's own.
+                    match pwritev2(&*file, &[io::IoSlice::new(bytes)], u64::MAX, ReadWriteFlags::NOWAIT) {
+                        Ok(count) => return Ok(count),
+                        Err(Errno::AGAIN) => return Ok(0),
+                        // Neither the file nor an older system need know this.
+                        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::SPIPE) => {}
+                        Err(error) => return Err(error.into()),
+                    }
+                }
                 // What a pipe or a socket that can be written to takes at least without waiting: POSIX's PIPE_BUF, as it is
                 // on Linux; smaller elsewhere.
                 const AT_ONCE: usize = if cfg!(target_os = "linux") { 4096 } else { 512 };

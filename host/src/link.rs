@@ -117,6 +117,7 @@ impl Link {
             changed: Bell::new(),
             credits: Bell::new(),
             room: Bell::new(),
+            is_lacking: AtomicBool::new(false),
             driver,
             memory: options.memory.clone(),
             bytes: AtomicU64::new(0),
@@ -194,7 +195,9 @@ impl Link {
         }
         if !taken.is_empty() {
             shared.count(&buffer[taken.clone()], taken.len(), &mut core.said_hello);
-            shared.room.notify(usize::MAX);
+            if shared.is_lacking.load(Ordering::Relaxed) {
+                shared.room.notify(usize::MAX);
+            }
         }
         shared.tell(&mut core);
         core.take_notices();
@@ -265,6 +268,8 @@ pub(crate) struct Shared {
     /// For calls that wait for one of ours to be over, and for room for output.
     credits: Bell,
     room: Bell,
+    /// Whether a call may wait for one of these.
+    is_lacking: AtomicBool,
     driver: Arc<dyn Driver>,
     pub memory: Budget,
     pub bytes: AtomicU64,
@@ -415,7 +420,9 @@ impl Shared {
         })
     }
 
+    /// To be called under the lock, so that nothing is missed.
     pub fn listen(&self, lack: Lack) -> EventListener {
+        self.is_lacking.store(true, Ordering::Relaxed);
         match lack {
             Lack::Credit => self.credits.listen(),
             Lack::Room => self.room.listen(),
@@ -482,7 +489,11 @@ impl Shared {
 
     /// Tells calls that wait for credit how many may try, and who waits for the end of all calls.
     fn tell(&self, core: &mut Core) {
-        self.credits.notify(core.free_calls());
+        if self.is_lacking.load(Ordering::Relaxed) {
+            self.credits.notify(core.free_calls());
+            let left = self.credits.total_listeners() + self.room.total_listeners();
+            self.is_lacking.store(left > 0, Ordering::Relaxed);
+        }
         if core.draining && core.is_idle() {
             self.changed.notify(usize::MAX);
         }
