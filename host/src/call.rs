@@ -264,6 +264,16 @@ impl CallState {
         state.outcome.clone().map(|outcome| (outcome, state.settled_at))
     }
 
+    /// Whether its outcome is known and a value for which this is so.
+    pub fn any_outcome(&self, is_so: impl Fn(&Value) -> bool) -> bool {
+        match &lock(&self.0).outcome {
+            Some(Ok(value)) => is_so(value),
+            Some(Err(Error::Raised(exception))) => exception.args.iter().any(is_so),
+            Some(Err(Error::Refused(_, values) | Error::Refuse(_, values))) => values.iter().any(is_so),
+            Some(Err(_)) | None => false,
+        }
+    }
+
     pub fn is_settled(&self) -> bool {
         lock(&self.0).is_settled
     }

@@ -97,7 +97,8 @@ impl Link {
             proxies: Vec::new(),
             calls: Vec::new(),
             lanes: Lanes::default(),
-            inline: VecDeque::new(),
+            inline: Vec::new(),
+            done: Vec::new(),
             unsent: VecDeque::new(),
             garbage: Vec::new(),
             wakes: Vec::new(),
@@ -154,7 +155,10 @@ impl Link {
                     rest = behind;
                     is_over = core.take_record(shared, body).is_err();
                     core.take_ready(shared);
-                    core = shared.run_inline(core);
+                    // Calls that follow may be for its answer.
+                    if core.inline.last().is_some_and(Job::is_pipelined) {
+                        core = shared.run_inline(core);
+                    }
                 }
                 Split::Incomplete => {
                     wanted = farref_core::frame::wanted(rest);
@@ -164,6 +168,7 @@ impl Link {
                 Split::Bad => is_over = core.take_record(shared, &[]).is_err(),
             }
         }
+        core = shared.run_inline(core);
         let used = stream.len() - rest.len();
         shared.count(stream, used, &mut core.heard_hello);
         core.take_notices();
@@ -287,7 +292,9 @@ pub(crate) struct Core {
     calls: Vec<Option<(Question, Caller)>>,
     pub lanes: Lanes,
     /// Calls of the peer to be run by whoever has the lock, as soon as it has given it up.
-    pub inline: VecDeque<Job>,
+    pub inline: Vec<Job>,
+    /// Room for what they gave.
+    done: Vec<Done>,
     /// Replies for which there was no room.
     unsent: VecDeque<Reply>,
     /// What is left over since the last [`Shared::unlock`]: dropping it may run code of users.
@@ -374,11 +381,16 @@ impl Shared {
 
     /// Runs what can be run here, with the lock given up meanwhile.
     pub fn run_inline<'s>(self: &'s Arc<Self>, mut core: MutexGuard<'s, Core>) -> MutexGuard<'s, Core> {
-        while let Some(job) = core.inline.pop_front() {
+        while !core.inline.is_empty() {
+            let (mut jobs, mut done) = (mem::take(&mut core.inline), mem::take(&mut core.done));
             drop(core);
-            let done = job.run_inline();
+            done.extend(jobs.drain(..).map(Job::run_inline));
             core = self.lock();
-            core.finish(self, done);
+            if core.inline.is_empty() {
+                core.inline = jobs; // for its memory
+            }
+            done.drain(..).for_each(|done| core.finish(self, done));
+            core.done = done;
         }
         core
     }
@@ -570,11 +582,11 @@ impl Core {
     /// Runs a call whose turn it is: here, as soon as the lock is given up, or elsewhere.
     fn dispatch(&mut self, shared: &Arc<Shared>, job: Job) {
         if job.is_inline() {
-            self.inline.push_back(job);
+            self.inline.push(job);
             return;
         }
         let (answer, lane) = (job.answer(), job.lane());
-        if let Err(work) = shared.driver.run(job.into_work()) {
+        if let Err(work) = shared.driver.run(job.into_work(shared.clone())) {
             let _ = self.session.refuse(answer, ErrorCode::Overloaded, 0);
             self.garbage.push(Garbage::work(work));
             if let Some(next) = self.lanes.leave(lane) {
@@ -717,7 +729,7 @@ impl Core {
         self.garbage.extend(unsent.into_iter().filter_map(Reply::into_garbage));
         self.garbage.extend(self.objects.clear().into_iter().map(Garbage::object));
         let never_run = self.lanes.clear().into_iter().chain(mem::take(&mut self.inline));
-        self.garbage.extend(never_run.map(|job| Garbage::work(job.into_work())));
+        self.garbage.extend(never_run.map(Garbage::job));
     }
 }
 

@@ -1,9 +1,9 @@
 //! The objects of this process that the peer may hold.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use farref_core::session::ObjectKey;
+use rustc_hash::FxHashMap;
 
 use crate::args::Args;
 use crate::error::Error;
@@ -16,12 +16,12 @@ pub(crate) struct LocalObjects {
     /// With the address that identifies each: it lives as long as the entry.
     slots: Vec<Option<(usize, Arc<dyn Object>)>>,
     free: Vec<u32>,
-    keys: HashMap<usize, ObjectKey>,
+    keys: FxHashMap<usize, ObjectKey>,
 }
 
 impl LocalObjects {
     pub fn new(directory: Arc<dyn Object>) -> Self {
-        let mut objects = Self { slots: Vec::new(), free: Vec::new(), keys: HashMap::new() };
+        let mut objects = Self { slots: Vec::new(), free: Vec::new(), keys: FxHashMap::default() };
         objects.intern(&directory);
         objects
     }

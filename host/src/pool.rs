@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use crate::call::{CallState, OpenCall, block_on};
-use crate::link::lock;
+use crate::link::{Shared, lock};
 use crate::object::{Object, Runs};
 use crate::serve::Job;
 use crate::value::{Reference, Value};
@@ -20,53 +20,85 @@ pub(crate) fn drop_caught<T>(value: T) {
 /// What is left over under the core's lock and may run code of users when it is dropped.
 ///
 /// Each piece catches what that code throws: of two panics in one go, the second would end the program.
-pub(crate) struct Garbage(Option<Left>);
+pub(crate) struct Garbage {
+    left: Option<Left>,
+    may_wait: bool,
+}
 
+#[expect(dead_code, reason = "they are there to be dropped")]
 enum Left {
     Object(Arc<dyn Object>),
-    Call(#[expect(dead_code, reason = "it is there to be dropped")] Arc<CallState>),
-    Named(#[expect(dead_code, reason = "it is there to be dropped")] Vec<Arc<OpenCall>>),
-    Values(#[expect(dead_code, reason = "it is there to be dropped")] Vec<Value>),
-    Work(#[expect(dead_code, reason = "it is there to be dropped")] Work),
+    Call(Arc<CallState>),
+    Named(Vec<Arc<OpenCall>>),
+    Values(Vec<Value>),
+    Work(Work),
+    Job(Box<Job>),
 }
 
 impl Garbage {
+    fn new(left: Left, may_wait: bool) -> Self {
+        Self { left: Some(left), may_wait }
+    }
+
     pub fn object(object: Arc<dyn Object>) -> Self {
-        Self(Some(Left::Object(object)))
+        let may_wait = object.runs() != Runs::Inline;
+        Self::new(Left::Object(object), may_wait)
     }
 
     /// The last hold of a call; none if others have it, too.
     pub fn last_of(call: Arc<CallState>) -> Option<Self> {
-        (Arc::strong_count(&call) == 1).then(|| Self(Some(Left::Call(call))))
+        let is_last = Arc::strong_count(&call) == 1;
+        is_last.then(|| {
+            let may_wait = call.any_outcome(may_wait);
+            Self::new(Left::Call(call), may_wait)
+        })
     }
 
     pub fn named(calls: Vec<Arc<OpenCall>>) -> Self {
-        Self(Some(Left::Named(calls)))
+        let may_wait = calls.iter().any(|call| call.state.any_outcome(may_wait));
+        Self::new(Left::Named(calls), may_wait)
     }
 
     /// Values; none if none of them holds anything of users.
     pub fn values(values: Vec<Value>) -> Option<Self> {
-        let mut holds = false;
-        values.iter().for_each(|value| {
-            value.each_reference(&mut |reference| holds |= !matches!(reference, Reference::Remote(_)));
-        });
-        holds.then(|| Self(Some(Left::Values(values))))
+        let may_wait = values.iter().any(may_wait);
+        let holds = values.iter().any(|value| any_reference(value, |one| !matches!(one, Reference::Remote(_))));
+        holds.then(|| Self::new(Left::Values(values), may_wait))
     }
 
     pub fn work(work: Work) -> Self {
-        Self(Some(Left::Work(work)))
+        Self::new(Left::Work(work), true)
     }
 
-    /// Whether dropping it may wait for something.
+    pub fn job(job: Job) -> Self {
+        Self::new(Left::Job(Box::new(job)), true)
+    }
+
+    /// Whether dropping it may wait for something: what runs inline does not.
     pub fn may_wait(&self) -> bool {
-        !matches!(&self.0, Some(Left::Object(object)) if object.runs() == Runs::Inline)
+        self.may_wait
     }
 }
 
 impl Drop for Garbage {
     fn drop(&mut self) {
-        drop_caught(self.0.take());
+        drop_caught(self.left.take());
     }
+}
+
+/// Whether dropping a value may run code of users that waits.
+fn may_wait(value: &Value) -> bool {
+    any_reference(value, |reference| match reference {
+        Reference::Remote(_) => false,
+        Reference::Local(object) => object.runs() != Runs::Inline,
+        Reference::Promise(_) => true,
+    })
+}
+
+fn any_reference(value: &Value, is_one: impl Fn(&Reference) -> bool) -> bool {
+    let mut found = false;
+    value.each_reference(&mut |reference| found |= is_one(reference));
+    found
 }
 
 /// A piece of work that a [driver](crate::Driver) has done elsewhere.
@@ -76,14 +108,14 @@ pub struct Work(Kind);
 pub(crate) type Task<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 enum Kind {
-    Blocking(Box<Job>),
+    Blocking(Arc<Shared>, Box<Job>),
     Task(Task<()>),
     Drop(Vec<Garbage>),
 }
 
 impl Work {
-    pub(crate) fn blocking(job: Job) -> Self {
-        Self(Kind::Blocking(Box::new(job)))
+    pub(crate) fn blocking(shared: Arc<Shared>, job: Job) -> Self {
+        Self(Kind::Blocking(shared, Box::new(job)))
     }
 
     pub(crate) fn task(task: impl Future<Output = ()> + Send + 'static) -> Self {
@@ -97,7 +129,7 @@ impl Work {
     /// Does it on this thread, which may have to wait. `waited` is called when it will not wait any more.
     fn run(self, waited: impl FnOnce()) {
         match self.0 {
-            Kind::Blocking(job) => return job.run_and_finish(waited),
+            Kind::Blocking(shared, job) => return job.run_and_finish(&shared, waited),
             Kind::Task(task) => block_on(task),
             Kind::Drop(garbage) => drop(garbage),
         }

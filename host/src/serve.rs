@@ -1,7 +1,7 @@
 //! Serving the peer's calls: what each is for, whose turn it is, how it is run and answered.
 
+use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -10,6 +10,7 @@ use std::sync::Arc;
 use farref_core::message::{ErrorCode, Op};
 use farref_core::session::{Answer, CallError, Receiver, ReplyError, Request};
 use farref_core::value::ValueWriter;
+use rustc_hash::FxHashMap;
 
 use crate::args::Args;
 use crate::budget::Charge;
@@ -24,8 +25,8 @@ use crate::value::{Exception, Value, memory_of};
 
 /// A call of the peer, to be run.
 pub(crate) struct Job {
-    shared: Arc<Shared>,
     answer: Answer,
+    pipelined: bool,
     serving: Serving,
     /// For the arguments, and later for the result.
     memory: Charge,
@@ -52,7 +53,7 @@ pub(crate) struct Lane(usize, Option<u16>);
 
 /// For each lane that has a call that runs or is about to, those that wait behind it.
 #[derive(Default)]
-pub(crate) struct Lanes(HashMap<Lane, VecDeque<Job>>);
+pub(crate) struct Lanes(FxHashMap<Lane, VecDeque<Job>>);
 
 impl Lanes {
     /// The call, if it is its turn.
@@ -141,8 +142,8 @@ impl Job {
         }
         let cause = request.parent.and_then(|parent| core.caller(parent)).and_then(Caller::cause);
         let mut job = Self {
-            shared: shared.clone(),
             answer: request.call,
+            pipelined: request.pipelined,
             serving: Serving::new(shared, request.call, cause),
             memory,
             lane: None,
@@ -182,6 +183,11 @@ impl Job {
         self.lane
     }
 
+    /// Whether calls may wait for its answer.
+    pub fn is_pipelined(&self) -> bool {
+        self.pipelined
+    }
+
     /// Whether it is quick and never waits.
     pub fn is_inline(&self) -> bool {
         match &self.subject {
@@ -192,17 +198,16 @@ impl Job {
     }
 
     /// As work for another thread or task.
-    pub fn into_work(self) -> Work {
+    pub fn into_work(self, shared: Arc<Shared>) -> Work {
         match &self.subject {
-            Subject::Object(object) if object.runs() == Runs::Async => Work::task(self.run_as_task()),
-            Subject::Proxy(_) => Work::task(self.run_as_task()),
-            _ => Work::blocking(self),
+            Subject::Object(object) if object.runs() == Runs::Async => Work::task(self.run_as_task(shared)),
+            Subject::Proxy(_) => Work::task(self.run_as_task(shared)),
+            _ => Work::blocking(shared, self),
         }
     }
 
     /// Runs it to its end and tells the session; `ran` is called in between.
-    pub fn run_and_finish(self, ran: impl FnOnce()) {
-        let shared = self.shared.clone();
+    pub fn run_and_finish(self, shared: &Arc<Shared>, ran: impl FnOnce()) {
         let done = self.run();
         ran();
         shared.finish(done);
@@ -232,8 +237,8 @@ impl Job {
     }
 
     /// As a task: what the object gives is polled as part of serving this call.
-    async fn run_as_task(self) {
-        let Self { shared, answer, mut serving, memory, lane, subject, op, args } = self;
+    async fn run_as_task(self, shared: Arc<Shared>) {
+        let Self { answer, mut serving, memory, lane, subject, op, args, .. } = self;
         let mut work: Pin<Box<dyn Future<Output = Result<Value, Error>> + Send>> = match subject {
             Subject::Object(object) => {
                 let started = serving.run(|| catch_unwind(AssertUnwindSafe(|| object.perform_as_task(op, args))));

@@ -191,6 +191,7 @@ impl<S: Storage> Session<S> {
         let parent = parent.map(|(id, serial)| Question { id, serial });
         Some(Request {
             call: Answer { id, serial },
+            pipelined: call.pipelined,
             parent: parent.filter(|&parent| self.open_question(parent).is_some()),
             receiver,
             op: call.op,

@@ -239,6 +239,8 @@ pub enum Event<'f> {
 pub struct Request<'f> {
     /// To reply with.
     pub call: Answer,
+    /// Whether later calls may name its answer: those wait for the reply (ANS-1).
+    pub pipelined: bool,
     /// Our call that caused it, if that is still open (CAL-6).
     pub parent: Option<Question>,
     /// What it is for.
