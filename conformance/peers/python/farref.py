@@ -932,20 +932,18 @@ class Connection:
             if answer.level >= self.ours["levels"]:
                 raise Fault("ADM-7", "too many levels")
         [answer.target] = self._enter([m.target])
-        failure = "NoSuchObject" if answer.target is MISSING else None
         self.answers[m.id] = answer
         names = {a for a in [answer.target, *answer.handles] if isinstance(a, Answer)}
         if len(names) > 4:
             raise Fault("ANS-2", "a message names at most 4 answers")
-        if not all(a.pipelined for a in names):
-            failure = failure or "NoSuchAnswer"
-        if MISSING in answer.handles:
-            failure = failure or "NoSuchObject"
+        failure = None if all(a.pipelined for a in names) else "NoSuchAnswer"
+        if MISSING in [answer.target, *answer.handles]:
+            failure = "NoSuchObject"
         try:
             answer.values = m.values, m.values.pos
             m.values.values(answer.handles, True)
         except Malformed:
-            failure = failure or "Malformed"
+            failure = "Malformed"  # it comes before the others (section 9)
         if failure:
             return self._settle(answer, error=CallFailed(failure))
         answer.names, answer.waiting = names, {a for a in names if not a.returned}

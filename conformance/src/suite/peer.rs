@@ -248,11 +248,6 @@ impl Peer {
         as_theirs(&root)
     }
 
-    /// How many roots there are.
-    pub fn theirs_roots(&mut self) -> Verdict<Value> {
-        self.ask(ROOT, Op::Length, &[])
-    }
-
     /// Expects that the session is alive and that all that came before was dealt with by the receiver.
     pub fn fence(&mut self) -> Verdict {
         let value = wire::text("fence");
@@ -361,7 +356,7 @@ impl Peer {
 
     /// That the tester's object in that slot is released; the `upto` that came with it.
     pub fn expect_released(&mut self, slot: u32) -> Verdict<u64> {
-        self.wait(&|| format!("the Release of our slot {slot}"), |peer| {
+        self.provoke(&format!("the Release of our slot {slot}"), |peer| {
             let at = peer.releases.iter().position(|(_, theirs)| theirs.slot == slot)?;
             Some(peer.releases.remove(at).0)
         })
@@ -369,10 +364,21 @@ impl Peer {
 
     /// That a call of the subject is finished, and how.
     pub fn expect_finished(&mut self, id: u16) -> Verdict<FinishMode> {
-        self.wait(&|| format!("the Finish of the subject's call {id}"), |peer| {
+        self.provoke(&format!("the Finish of the subject's call {id}"), |peer| {
             let at = peer.finishes.iter().position(|(finished, _)| *finished == id)?;
             Some(peer.finishes.remove(at).1)
         })
+    }
+
+    /// What comes with the subject's next output at the latest (REL-1, ANS-5): so there has to be some.
+    fn provoke<T>(&mut self, expected: &str, mut look: impl FnMut(&mut Self) -> Option<T>) -> Verdict<T> {
+        while Instant::now() < self.deadline {
+            if let Some(found) = look(self) {
+                return Ok(found);
+            }
+            self.fence()?;
+        }
+        Err(Failure::new(expected, "it did not come in time"))
     }
 
     /// That these kinds are said to be unknown.

@@ -187,12 +187,12 @@ fn refusals(peer: &mut Peer) -> Verdict {
 fn id_beyond(tester: &mut Tester<'_>) -> Verdict {
     let mut peer = tester.open()?;
     let beyond = peer.theirs().answers;
-    peer.call(beyond - 1, ROOT, Op::Length, &[]);
+    peer.call(beyond - 1, ROOT, Op::Describe, &[]);
     peer.expect_return(beyond - 1)?;
-    peer.call(beyond, ROOT, Op::Length, &[]);
+    peer.call(beyond, ROOT, Op::Describe, &[]);
     peer.expect_close_of(&["ADM-7", "CAL-1"])?;
     let mut peer = tester.open()?;
-    peer.call(u16::MAX, ROOT, Op::Length, &[]);
+    peer.call(u16::MAX, ROOT, Op::Describe, &[]);
     peer.expect_close_of(&["ADM-7", "CAL-1"])
 }
 

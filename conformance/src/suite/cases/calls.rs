@@ -65,14 +65,14 @@ fn every_id_serves(peer: &mut Peer) -> Verdict {
 
 fn id_of_a_running_call(peer: &mut Peer) -> Verdict {
     waiting(peer, |call| call)?;
-    peer.call(1, ROOT, Op::Length, &[]);
+    peer.call(1, ROOT, Op::Describe, &[]);
     peer.expect_close("CAL-1")
 }
 
 fn id_of_a_promise(peer: &mut Peer) -> Verdict {
     peer.send(Call::method(1, ROOT, "echo", &[int(1)]).pipelined());
     peer.expect_value(1, &int(1))?;
-    peer.call(1, ROOT, Op::Length, &[]);
+    peer.call(1, ROOT, Op::Describe, &[]);
     peer.expect_close("CAL-1")
 }
 
@@ -135,7 +135,7 @@ fn named_answer_keeps_its_id(peer: &mut Peer) -> Verdict {
     peer.expect_value(1, &int(1))?;
     peer.ask_method(slow, "entered", &[int(1)])?;
     peer.finish(1);
-    peer.call(1, ROOT, Op::Length, &[]);
+    peer.call(1, ROOT, Op::Describe, &[]);
     peer.expect_close("CAL-1")
 }
 
@@ -240,7 +240,7 @@ fn many_callbacks(peer: &mut Peer) -> Verdict {
 }
 
 fn parent_not_open(peer: &mut Peer) -> Verdict {
-    peer.send(Call::new(1, ROOT, Op::Length).parent(0));
+    peer.send(Call::new(1, ROOT, Op::Describe).parent(0));
     peer.expect_close("CAL-6")
 }
 
@@ -248,10 +248,10 @@ fn parent_has_returned(peer: &mut Peer) -> Verdict {
     let caller = peer.root("caller")?;
     peer.method(1, caller, "once", &[mine(1)]);
     let call = peer.expect_call_of(1)?;
-    peer.send(Call::new(2, ROOT, Op::Length).parent(call.id));
+    peer.send(Call::new(2, ROOT, Op::Describe).parent(call.id));
     peer.expect_return(2)?;
     peer.reply(&call, &int(1));
-    peer.send(Call::new(2, ROOT, Op::Length).parent(call.id));
+    peer.send(Call::new(2, ROOT, Op::Describe).parent(call.id));
     peer.expect_close("CAL-6")
 }
 

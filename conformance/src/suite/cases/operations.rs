@@ -219,9 +219,9 @@ fn gives(peer: &mut Peer, value: &Value, op: Op, args: &[Value], expected: Value
 fn raises(peer: &mut Peer, value: &Value, op: Op, key: &Value, name: &str) -> Verdict {
     on_value(peer, value, op, std::slice::from_ref(key));
     peer.expect_value(1, value)?;
-    let args = peer.expect_raised(2, name)?;
+    peer.expect_raised(2, name)?;
     peer.finish(1);
-    same("the arguments", std::slice::from_ref(key), &args[..])
+    Ok(())
 }
 
 fn is_refused(peer: &mut Peer, value: &Value, op: Op, args: &[Value], code: ErrorCode) -> Verdict {

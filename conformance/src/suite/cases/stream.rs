@@ -61,6 +61,7 @@ fn longer_banner(tester: &mut Tester<'_>) -> Verdict {
     let mut peer = tester.raw()?;
     peer.expect_hello()?;
     peer.send_bytes(&vec![b'.'; 65_537]);
+    peer.send_bytes(&greeting(LIMITS));
     peer.expect_end()
 }
 
@@ -170,7 +171,7 @@ fn no_common_version(tester: &mut Tester<'_>) -> Verdict {
 fn too_long_a_hello(tester: &mut Tester<'_>) -> Verdict {
     let mut long = hello(LIMITS);
     long.resize(257, 0);
-    greeted_with(tester, &long)?.expect_close("HEL-2")
+    greeted_with(tester, &long)?.expect_close_of(&["HEL-2", "FRM-2"])
 }
 
 fn limits_out_of_range(tester: &mut Tester<'_>) -> Verdict {
@@ -179,7 +180,7 @@ fn limits_out_of_range(tester: &mut Tester<'_>) -> Verdict {
         Limits { imports: (1 << 24) + 1, ..LIMITS },
         Limits { levels: 0, ..LIMITS },
     ];
-    wrong.into_iter().try_for_each(|limits| greeted_with(tester, &hello(limits))?.expect_close("HEL-3"))
+    wrong.into_iter().try_for_each(|limits| greeted_with(tester, &hello(limits))?.expect_close_of(&["HEL-3", "MSG-1"]))
 }
 
 fn least_limits(tester: &mut Tester<'_>) -> Verdict {
@@ -234,7 +235,7 @@ fn our_close(peer: &mut Peer) -> Verdict {
 fn end_of_stream(peer: &mut Peer) -> Verdict {
     let slow = peer.make("slow", &[])?;
     peer.method(1, slow, "wait", &[text("never")]);
-    peer.call(2, ROOT, Op::Length, &[]);
+    peer.call(2, ROOT, Op::Describe, &[]);
     peer.send(finishing(&[(1, FinishMode::Abandon)]));
     peer.expect_return(2)?;
     peer.end();
