@@ -7,8 +7,8 @@ use std::{
 
 use serde_json::Value;
 
-/// Every transport over which the suite has to pass.
-const TRANSPORTS: [&str; 2] = ["memory", "pipe"];
+/// Every transport over which the suite has to pass, and the peer in another language, which runs it over a pipe.
+const TRANSPORTS: [&str; 3] = ["memory", "pipe", "python"];
 
 /// Forgets the reports of earlier runs, so that none stands for a test that did not run.
 pub fn clear(root: &Path) -> Result<(), String> {
@@ -87,7 +87,7 @@ mod tests {
 
     fn table(memory: &str, pipe: Option<&str>) -> Table {
         Table::new(|transport| match transport {
-            "memory" => Ok(memory.to_owned()),
+            "memory" | "python" => Ok(memory.to_owned()),
             _ => pipe.map(str::to_owned).ok_or_else(|| "its test left no report".to_owned()),
         })
     }
@@ -97,12 +97,13 @@ mod tests {
     #[test]
     fn green_transports_are_counted() {
         let table = table(GREEN, Some(GREEN));
-        assert_eq!(table.verdict(), (2, 0));
+        assert_eq!(table.verdict(), (3, 0));
         assert_eq!(
             table.to_string(),
             "conformance suite  cases  passed  failed\n  \
                memory             160     160       0\n  \
-               pipe               160     160       0"
+               pipe               160     160       0\n  \
+               python             160     160       0"
         );
     }
 
@@ -110,15 +111,15 @@ mod tests {
     fn failed_cases_are_named() {
         let red = r#"{"cases": 160, "passed": 159, "failed": ["REL-2/release-crosses-resend"]}"#;
         let table = table(GREEN, Some(red));
-        assert_eq!(table.verdict(), (1, 1));
-        assert!(table.to_string().ends_with("159       1\n    REL-2/release-crosses-resend"));
+        assert_eq!(table.verdict(), (2, 1));
+        assert!(table.to_string().contains("159       1\n    REL-2/release-crosses-resend\n"));
     }
 
     #[test]
     fn a_transport_without_a_report_fails() {
         for broken in [None, Some("{}"), Some("no report")] {
             let table = table(GREEN, broken);
-            assert_eq!(table.verdict(), (1, 1));
+            assert_eq!(table.verdict(), (2, 1));
             assert!(table.to_string().contains("pipe             MISSING: its "));
         }
     }
@@ -126,8 +127,8 @@ mod tests {
     #[test]
     fn a_transport_that_left_cases_out_fails() {
         let few = r#"{"cases": 3, "passed": 3, "failed": []}"#;
-        assert_eq!(table(GREEN, Some(few)).verdict(), (1, 1));
+        assert_eq!(table(GREEN, Some(few)).verdict(), (2, 1));
         let none = r#"{"cases": 0, "passed": 0, "failed": []}"#;
-        assert_eq!(table(none, Some(none)).verdict(), (0, 2));
+        assert_eq!(table(none, Some(none)).verdict(), (0, 3));
     }
 }

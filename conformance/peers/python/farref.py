@@ -363,11 +363,26 @@ def parse_extension(cursor):
 
 def members(obj):
     """What Describe lists, and so all that names off the wire can reach (OPS-3): the public names."""
-    return obj._members() if isinstance(obj, Roots) else [n for n in dir(obj) if not n.startswith("_")]
+    own = getattr(type(obj), "_members", None)
+    return own(obj) if own else [n for n in dir(obj) if not n.startswith("_")]
+
+
+def kind_of(obj, name):
+    """0 method, 1 read only, 2 read and write, 3 constant (OPS-2)."""
+    if isinstance(obj, Roots):
+        return 3
+    if callable(getattr(obj, name)):
+        return 0
+    on_type = getattr(type(obj), name, None)
+    if isinstance(on_type, property):
+        return 2 if on_type.fset else 1
+    return 3 if hasattr(type(obj), name) and name not in getattr(obj, "__dict__", ()) else 2
 
 
 def member(obj, name):
     names = members(obj)
+    if type(name) not in (int, str):
+        raise CallFailed("BadArguments", "a member's name or number")
     if isinstance(name, int) and 0 <= name < len(names):
         name = names[name]
     if name not in names:
@@ -390,7 +405,7 @@ def invoke(f, args, named):
 def describe(obj):
     def row(name):
         m = getattr(obj, name)
-        return name, 0 if callable(m) else 2, (inspect.getdoc(m) or "") if callable(m) else ""
+        return name, kind_of(obj, name), (inspect.getdoc(m) or "") if callable(m) else ""
     return tuple(row(name) for name in members(obj))
 
 
@@ -429,11 +444,16 @@ def perform(obj, op, args, named):
     if op == CALL_METHOD:
         return invoke(getattr(obj, member(obj, args[0])), args[1:], named)
     if op in (GET_ATTR, SET_ATTR, DEL_ATTR):
-        return (getattr, setattr, delattr)[op - 1](obj, member(obj, args[0]), *args[1:])
+        name = member(obj, args[0])
+        if op != GET_ATTR and kind_of(obj, name) != 2:
+            raise CallFailed("AccessDenied", name + " is read only")
+        return (getattr, setattr, delattr)[op - 1](obj, name, *args[1:])
     if op == TEXT:
-        return repr(obj) if args and args[0] is True else str(obj)
-    if op == EQUALS:
-        return same(obj, args[0]) if is_value else bool(obj == args[0])
+        if len(args) > 1 or args and type(args[0]) is not bool:
+            raise CallFailed("BadArguments", "whether the text is to be exact")
+        return repr(obj) if args and args[0] else str(obj)
+    if op == EQUALS and (is_value or type(obj).__eq__):
+        return same(obj, args[0]) if is_value else type(obj).__eq__(obj, args[0])
     if op == DESCRIBE:
         return describe(obj)
     if op == FORCE:
@@ -447,7 +467,9 @@ def perform(obj, op, args, named):
     elif op == CONTAINS and isinstance(obj, (tuple, Contents)):
         return any(same(args[0], k[0] if isinstance(obj, Contents) and obj.tag == 0x0C else k) for k in obj)
     elif op == NEXT and hasattr(type(obj), "__next__"):
-        return tuple(itertools.islice(obj, max(1, args[0])))
+        if type(args[0]) is not int or args[0] < 1:
+            raise CallFailed("BadArguments", "how many items at most")
+        return tuple(itertools.islice(obj, args[0]))
     else:
         special = {LENGTH: "len", GET_ITEM: "getitem", SET_ITEM: "setitem", DEL_ITEM: "delitem", CONTAINS: "contains",
                    ITERATE: "iter", HASH: "hash"}.get(op)
@@ -582,6 +604,13 @@ class Export:
 
 
 MISSING = object()  # what a stale handle names
+
+
+def is_missing(objects):
+    """Whether one is stale, by identity: decoding runs no code of users, and so none of their comparisons (CAL-7)."""
+    return any(o is MISSING for o in objects)
+
+
 serving = threading.local()  # .answer: the call that this thread is running
 
 
@@ -604,12 +633,15 @@ class Connection:
         hello = bytearray([HELLO])
         for n in (1, 1, 0, *(self.ours[k] for k in LIMITS)):
             put(hello, n)
-        hello += uuid.uuid4().bytes
-        put(hello, time.time_ns() & (1 << 63) - 1)
+        self._own = uuid.uuid4().bytes, time.time_ns() & (1 << 63) - 1
+        hello += self._own[0]
+        put(hello, self._own[1])
         with self._cond:
             self._enqueue(hello)  # HEL-1: at once
-        for f in self._read, self._write, self._serve:
-            threading.Thread(target=f, daemon=True).start()
+        threads = [threading.Thread(target=f, daemon=True) for f in (self._write, self._read, self._serve)]
+        self._writer = threads[0]
+        for thread in threads:
+            thread.start()
 
     @classmethod
     def spawn(cls, argv, roots=(), **limits):
@@ -627,6 +659,22 @@ class Connection:
         with self._cond:
             self._chores()
             self._cond.notify_all()
+
+    def abandon(self, promise):
+        """Says that the result of a call is not wanted any more (FIN-1). It runs on."""
+        with self._cond:
+            q = promise._state
+            if not q.returned and not q.finished and q.id is not None:
+                self._finish.append(q.id << 2 | 1)
+                q.finished = True
+            self.flush()
+
+    def wait_closed(self):
+        """Waits until the session is over, and its last words are written."""
+        with self._cond:
+            while not self.closed:
+                self._cond.wait()
+        self._writer.join(2)
 
     def close(self):
         self._end(SessionClosed(0, "", "closed here"), bytes([CLOSE, 0, 0, 0]))
@@ -879,6 +927,8 @@ class Connection:
                 self._on_release(m.upto, slot, generation)
         elif m.kind == HELLO:
             self.peer = dict(m.limits, id=m.peer, incarnation=m.incarnation)
+            if (m.peer, m.incarnation) == self._own:
+                raise Fault("HEL-5", "an echo: there is no peer")
             if not m.versions[0] == 1 <= m.versions[1]:
                 raise Fault("HEL-2", "no common version")
         elif m.kind == CLOSE:
@@ -937,7 +987,7 @@ class Connection:
         if len(names) > 4:
             raise Fault("ANS-2", "a message names at most 4 answers")
         failure = None if all(a.pipelined for a in names) else "NoSuchAnswer"
-        if MISSING in [answer.target, *answer.handles]:
+        if is_missing([answer.target, *answer.handles]):
             failure = "NoSuchObject"
         try:
             answer.values = m.values, m.values.pos
@@ -967,11 +1017,11 @@ class Connection:
         handles, code = self._enter(m.handles), m.error
         try:
             values = m.values.values(handles)
-            if len(values) > (1 if code is None else 4) or code is None and values == [None]:
+            if len(values) > (1 if code is None else 4) or code is None and values and values[0] is None:
                 raise Malformed("Return")
             if code == 0 and not (len(values) == 1 and isinstance(values[0], BaseException)):
                 raise Malformed("Raised")
-            if MISSING in handles:
+            if is_missing(handles):
                 q.error = CallFailed("NoSuchObject")
             elif code is None:
                 q.value = values[0] if values else None
@@ -1032,26 +1082,26 @@ class Connection:
             undo = []
             try:
                 out, handles, count, undo = self._values(values)
-                size = len(out) + len(handles) + 12
+                head = bytearray([RETURN | bool(error) << 5 | bool(count) << 6])
+                put(head, answer.id)
+                if count:
+                    put(head, count)
+                    head += handles
+                if error:
+                    put(head, code_of(error))
+                size = len(head) + len(out)
                 if size <= self.peer["max_message"]:
                     break
                 self._undo(undo)
                 error = CallFailed("ResultTooLarge", size)  # ADM-5
             except CallFailed as e:
-                error = e  # TableFull
+                error = CallFailed(e.code, *e.values)  # TableFull; a new one holds no frame, and so no object
             except Exception as e:
                 error = RuntimeError(str(e))  # it cannot be encoded
-        head = bytearray([RETURN | bool(error) << 5 | bool(count) << 6])
-        put(head, answer.id)
-        if count:
-            put(head, count)
-            head += handles
-        if error:
-            put(head, code_of(error))
         self._chores()
         self._enqueue(head + out)
         self._note_sent(undo)
-        answer.value, answer.error, answer.returned = value, error, True
+        answer.value, answer.error, answer.returned = None if error else value, error, True
         for other in sorted(self.answers.values()):
             if answer in other.waiting:
                 other.waiting.remove(answer)
