@@ -204,6 +204,7 @@ struct OnDrop(Link);
 impl Drop for OnDrop {
     fn drop(&mut self) {
         self.0.end();
+        self.0.deafen();
     }
 }
 

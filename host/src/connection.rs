@@ -87,6 +87,9 @@ pub struct Traffic {
     pub round_trips: u64,
 }
 
+/// How long the last output of a session is waited for.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// A session with a peer. Clones share it; when the last one is dropped, it is closed.
 #[derive(Clone)]
 pub struct Connection(Arc<Handle>);
@@ -129,14 +132,17 @@ impl Connection {
         self.shared().until(is_ready).await
     }
 
-    /// Waits, blocking, until the session is over, and tells why.
+    /// Waits, blocking, until the session is over and its last words are written, if the peer takes them within two seconds,
+    /// and tells why.
     pub fn wait_closed(&self) -> Ended {
-        self.shared().wait_for(|core| core.session.ended(), Duration::MAX).unwrap_or(Ended::LinkLost)
+        let shared = self.shared();
+        let ended = shared.wait_for(|core| core.session.ended(), Duration::MAX).unwrap_or(Ended::LinkLost);
+        shared.wait_for(Core::closed, LAST_WORDS).unwrap_or(ended)
     }
 
-    /// As [`Self::wait_closed`], for tasks.
+    /// As [`Self::wait_closed`], for tasks. The backend limits how long last words may take.
     pub async fn closed(&self) -> Ended {
-        self.shared().until(|core| core.session.ended()).await
+        self.shared().until(Core::closed).await
     }
 
     /// Says Close and ends the session. What is under way fails.

@@ -105,6 +105,7 @@ impl Link {
             scratch: Vec::new(),
             said_hello: false,
             heard_hello: false,
+            said_all: false,
             ending: false,
             deaf: false,
             draining: false,
@@ -207,6 +208,9 @@ impl Link {
         shared.tell(&mut core);
         core.take_notices();
         let is_over = taken.is_empty() && core.ending;
+        if is_over && !mem::replace(&mut core.said_all, true) {
+            shared.changed.notify(usize::MAX);
+        }
         shared.unlock_quietly(core);
         (!is_over).then_some(taken)
     }
@@ -236,7 +240,7 @@ impl Link {
     /// Nothing more can be sent. What the peer still sends may be received.
     pub fn deafen(&self) {
         let mut core = self.0.lock();
-        core.deaf = true;
+        (core.deaf, core.said_all) = (true, true);
         let unsent = mem::take(&mut core.unsent);
         core.garbage.extend(unsent.into_iter().filter_map(Reply::into_garbage));
         self.0.wake_all();
@@ -304,6 +308,8 @@ pub(crate) struct Core {
     scratch: Vec<u8>,
     said_hello: bool,
     heard_hello: bool,
+    /// Everything that was to be sent was, or never will be.
+    said_all: bool,
     /// The session is over and everybody was told.
     ending: bool,
     /// Nothing is written any more: the other side has stopped reading. What it still sends is read to its end.
@@ -687,6 +693,11 @@ impl Core {
     fn is_idle(&self) -> bool {
         let tables = self.session.tables();
         tables.answers == 0 && tables.questions == 0 && self.unsent.is_empty()
+    }
+
+    /// Why the session is over, once everything that it had to say was said.
+    pub fn closed(&self) -> Option<Ended> {
+        self.session.ended().filter(|_| self.said_all)
     }
 
     /// Whether all that was to be sent was taken.
