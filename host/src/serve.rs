@@ -98,7 +98,29 @@ pub(crate) struct Reply {
     answer: Answer,
     memory: Charge,
     error: Option<ErrorCode>,
-    values: Vec<Value>,
+    values: Answers,
+}
+
+/// A result, or what comes with an error code.
+enum Answers {
+    One(Value),
+    Some(Vec<Value>),
+}
+
+impl Answers {
+    fn as_slice(&self) -> &[Value] {
+        match self {
+            Self::One(value) => std::slice::from_ref(value),
+            Self::Some(values) => values,
+        }
+    }
+
+    fn into_vec(self) -> Vec<Value> {
+        match self {
+            Self::One(value) => vec![value],
+            Self::Some(values) => values,
+        }
+    }
 }
 
 impl Job {
@@ -278,29 +300,29 @@ fn forwarded(error: Error) -> Error {
 impl Reply {
     fn new(answer: Answer, memory: Charge, result: Result<Value, Error>) -> Self {
         let (error, values) = match result {
-            Ok(value) => (None, vec![value]),
-            Err(Error::Raised(exception)) => (Some(ErrorCode::Raised), vec![Value::Exception(exception)]),
-            Err(Error::Refuse(code, values)) => (Some(code), values.into_iter().take(4).collect()),
+            Ok(value) => (None, Answers::One(value)),
+            Err(Error::Raised(exception)) => (Some(ErrorCode::Raised), Answers::One(Value::Exception(exception))),
+            Err(Error::Refuse(code, values)) => (Some(code), Answers::Some(values.into_iter().take(4).collect())),
             // It ran and could not go on; also if a call of its own was refused.
-            Err(other) => (Some(ErrorCode::Raised), vec![runtime_error(other.to_string())]),
+            Err(other) => (Some(ErrorCode::Raised), Answers::One(runtime_error(other.to_string()))),
         };
         Self { answer, memory, error, values }
     }
 
     /// Counts it as memory in use; false if that is too much.
     pub fn charge(&mut self) -> bool {
-        self.memory.set(self.values.iter().map(memory_of).sum())
+        self.memory.set(self.values.as_slice().iter().map(memory_of).sum())
     }
 
     /// Says in its place that it is too large to be kept; gives what is to be dropped.
     pub fn refuse(&mut self) -> Option<Garbage> {
         self.error = Some(ErrorCode::ResultTooLarge);
-        Garbage::values(std::mem::replace(&mut self.values, vec![Value::Int(0)]))
+        Garbage::values(std::mem::replace(&mut self.values, Answers::One(Value::Int(0))).into_vec())
     }
 
     /// Sends it, or gives it back if there is no room. What was sent may have been the last of an object of users.
     pub fn send(self, core: &mut Core, shared: &Arc<Shared>) -> Result<Option<Garbage>, Self> {
-        match self.try_send(core, shared, self.error, &self.values) {
+        match self.try_send(core, shared, self.error, self.values.as_slice()) {
             Err(ReplyError::NoRoom) if !core.is_over() => return Err(self),
             // Whatever it holds of users is in the table of objects now, so that nothing is dropped here.
             Ok(()) => return Ok(None),
@@ -318,7 +340,7 @@ impl Reply {
 
     /// What it holds of users, to be dropped later.
     pub fn into_garbage(self) -> Option<Garbage> {
-        Garbage::values(self.values)
+        Garbage::values(self.values.into_vec())
     }
 
     fn try_send(

@@ -33,7 +33,19 @@ impl<'f> Reader<'f> {
     }
 
     /// A varint of up to 64 bits, in its shortest form (PRM-1).
+    #[inline]
     pub fn varint(&mut self) -> Result<u64, Malformed> {
+        // Most are short.
+        if let Some((&first, rest)) = self.rest.split_first()
+            && first < 0x80
+        {
+            self.rest = rest;
+            return Ok(first.into());
+        }
+        self.long_varint()
+    }
+
+    fn long_varint(&mut self) -> Result<u64, Malformed> {
         let mut value = 0u64;
         let mut shift = 0u32;
         loop {
@@ -109,6 +121,7 @@ impl<'b> Writer<'b> {
     }
 
     /// Appends one byte.
+    #[inline]
     pub fn byte(&mut self, byte: u8) {
         if let Some(room) = self.bytes.get_mut(self.length) {
             *room = byte;
@@ -117,6 +130,7 @@ impl<'b> Writer<'b> {
     }
 
     /// Appends a varint (PRM-1).
+    #[inline]
     pub fn varint(&mut self, mut value: u64) {
         while value > 0x7F {
             self.byte(value as u8 | 0x80);

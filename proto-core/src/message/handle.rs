@@ -95,6 +95,7 @@ impl<'f> Handles<'f> {
 impl Iterator for Handles<'_> {
     type Item = Descriptor;
 
+    #[inline]
     fn next(&mut self) -> Option<Descriptor> {
         self.count = self.count.checked_sub(1)?;
         Descriptor::read(&mut self.entries).ok()
