@@ -16,6 +16,9 @@ use std::time::Duration;
 use farref_core::frame::{PREAMBLE, PreambleScanner, Scan};
 use farref_host::{Connection, Directory, Driver, Error, Link, Options, Received, Threads, Work};
 
+#[cfg(unix)]
+use crate::unix::{Interrupt, TryWrite};
+
 /// Starts a session over a pair of byte streams and waits for the peer's Hello, at most as long as
 /// [`Options::handshake`] says. `directory` is what the peer finds; its calls may come before this returns.
 ///
@@ -43,15 +46,16 @@ pub fn open_fds(
     directory: Directory,
     options: Options,
 ) -> Result<Connection, Error> {
-    let (over, wake) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(io::Error::from)?;
-    let (source, sink) = (Source::Fd(read.into().into(), over), Sink::Fd(write.into().into()));
-    start(source, sink, Some(Wake(wake.into())), directory, options)
+    let (read, write) = (std::fs::File::from(read.into()), std::fs::File::from(write.into()));
+    let interrupt = Interrupt::of(&read)?;
+    let source = if interrupt.is_some() { Source::Shared(read) } else { Source::Any(Box::new(read)) };
+    start(source, TryWrite::new(write).map_or_else(Sink::Any, Sink::Try), interrupt, directory, options)
 }
 
 fn start(
     source: Source,
     sink: Sink,
-    wake: Option<Wake>,
+    interrupt: Option<Interrupt>,
     directory: Directory,
     options: Options,
 ) -> Result<Connection, Error> {
@@ -60,7 +64,7 @@ fn start(
         output: Mutex::new(Output { sink: Some(sink), buffer: PREAMBLE.to_vec(), left: 0..PREAMBLE.len() }),
         input: Mutex::new(Input::new(source)),
         readers: Readers::default(),
-        wake,
+        interrupt: Mutex::new(interrupt),
         bell: Bell::default(),
         threads: Threads::new(options.serving.into()),
     });
@@ -80,8 +84,8 @@ struct Pipe {
     output: Mutex<Output>,
     input: Mutex<Input>,
     readers: Readers,
-    /// Ends waiting for input.
-    wake: Option<Wake>,
+    /// Ends waiting for input, as long as there is any.
+    interrupt: Mutex<Option<Interrupt>>,
     /// Rung when there may be output that nobody else writes.
     bell: Bell,
     threads: Threads,
@@ -123,24 +127,21 @@ impl Driver for Pipe {
 
     /// Receives, if nobody else does and the input can be shared.
     fn wait(&self, link: &Link, is_over: &mut dyn FnMut() -> bool) {
-        self.readers.enter();
-        match self.input.try_lock() {
-            Ok(mut input) if input.source.can_be_shared() && !input.is_over => {
-                self.readers.received.fetch_add(1, Ordering::Relaxed);
-                // It may have come just before the lock was ours; and what comes may be for others.
-                while !is_over() && !input.is_over {
-                    self.receive(link, &mut input, true);
-                }
+        self.readers.waited.fetch_add(1, Ordering::Relaxed);
+        if !self.receive_until(link, is_over) {
+            // The input may have become free meanwhile; from now on whoever gives it up sees this thread.
+            self.readers.enter();
+            if !self.receive_until(link, is_over) && !is_over() {
+                thread::park();
             }
-            _ if is_over() => {}
-            _ => thread::park(),
+            self.readers.leave();
         }
-        self.readers.leave();
+        self.readers.pass_on();
     }
 
     fn ended(&self) {
-        if let Some(wake) = &self.wake {
-            wake.ring();
+        if let Some(interrupt) = &*lock(&self.interrupt) {
+            interrupt.end();
         }
     }
 }
@@ -161,19 +162,32 @@ impl Pipe {
         }
     }
 
+    /// Receives until what is waited for is there; false if somebody else does, or the input cannot be shared.
+    fn receive_until(&self, link: &Link, is_over: &mut dyn FnMut() -> bool) -> bool {
+        let Ok(mut input) = self.input.try_lock() else { return false };
+        if !input.source.can_be_shared() || input.is_over {
+            return false;
+        }
+        self.readers.received.fetch_add(1, Ordering::Relaxed);
+        // It may have come just before the lock was taken; and what comes may be for others.
+        while !is_over() && !input.is_over {
+            self.receive(link, &mut input);
+        }
+        true
+    }
+
     fn read_all(&self, link: &Link) {
         // Also if the reader panics: it may be a closure of the user's.
         let over = OnDrop(|| {
             lock(&self.input).source = Source::Over;
+            *lock(&self.interrupt) = None;
             link.end();
         });
         let mut input = lock(&self.input);
         let mut streak = 0;
         while !input.is_over {
             let waited = self.readers.waited();
-            // Without the session's end in view, which costs a system call more: who waits here for a peer that has gone
-            // silent is this thread alone.
-            self.receive(link, &mut input, false);
+            self.receive(link, &mut input);
             streak = if self.readers.waited() == waited { 0 } else { streak + 1 };
             if streak >= STREAK && input.source.can_be_shared() {
                 drop(input);
@@ -189,11 +203,11 @@ impl Pipe {
         drop(over);
     }
 
-    /// Waits for input, or also for the end of the session, and takes it.
-    fn receive(&self, link: &Link, input: &mut Input, or_end: bool) {
+    /// Waits for input and takes it.
+    fn receive(&self, link: &Link, input: &mut Input) {
         let before = RECEIVES.replace(true);
         let _after = OnDrop(|| RECEIVES.set(before));
-        match input.read(link, or_end) {
+        match input.read(link) {
             Some(Received { output: farref_host::Output::None, .. }) => {}
             // It goes out with what comes next, or when the thread that writes gets its turn.
             Some(Received { output: farref_host::Output::Later, .. }) => self.bell.ring(),
@@ -225,18 +239,17 @@ const LEASE: Duration = Duration::from_millis(1);
 impl Readers {
     fn enter(&self) {
         lock(&self.waiting).push(thread::current());
-        self.waited.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn leave(&self) {
+        let own = thread::current().id();
+        lock(&self.waiting).retain(|thread| thread.id() != own);
     }
 
     /// If the input is lent, another one is to receive.
-    fn leave(&self) {
-        let own = thread::current().id();
-        let mut waiting = lock(&self.waiting);
-        if let Some(at) = waiting.iter().position(|thread| thread.id() == own) {
-            waiting.swap_remove(at);
-        }
+    fn pass_on(&self) {
         if self.is_lent.load(Ordering::SeqCst)
-            && let Some(next) = waiting.first()
+            && let Some(next) = lock(&self.waiting).first()
         {
             next.unpark();
         }
@@ -278,9 +291,9 @@ struct Input {
 
 enum Source {
     Any(Box<dyn Read + Send>),
-    /// With what tells that the session is over.
+    /// Threads may take turns to read, since the session's end ends reading.
     #[cfg(unix)]
-    Fd(std::fs::File, std::os::fd::OwnedFd),
+    Shared(std::fs::File),
     Over,
 }
 
@@ -291,7 +304,7 @@ impl Input {
     }
 
     /// Reads once and takes what is whole; None if the session or the stream is over.
-    fn read(&mut self, link: &Link, or_end: bool) -> Option<Received> {
+    fn read(&mut self, link: &Link) -> Option<Received> {
         if self.filled.is_empty() {
             self.filled = 0..0;
         } else if self.filled.start + self.wanted > self.buffer.len() {
@@ -302,7 +315,7 @@ impl Input {
             self.buffer.resize(self.wanted, 0);
         }
         let count = loop {
-            match self.source.read(&mut self.buffer[self.filled.end..], or_end) {
+            match self.source.read(&mut self.buffer[self.filled.end..]) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Ok(0) | Err(_) => return None,
                 Ok(count) => break count,
@@ -333,45 +346,17 @@ impl Source {
         match self {
             Self::Any(_) | Self::Over => false,
             #[cfg(unix)]
-            Self::Fd(..) => true,
+            Self::Shared(_) => true,
         }
     }
 
-    fn read(&mut self, buffer: &mut [u8], or_end: bool) -> io::Result<usize> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Any(read) => read.read(buffer),
             #[cfg(unix)]
-            Self::Fd(file, _) if !or_end => file.read(buffer),
-            #[cfg(unix)]
-            Self::Fd(file, over) => {
-                use rustix::event::{PollFd, PollFlags, poll};
-
-                let mut either = [PollFd::new(file, PollFlags::IN), PollFd::new(over, PollFlags::IN)];
-                poll(&mut either, None)?;
-                if either[0].revents().is_empty() { Ok(0) } else { file.read(buffer) }
-            }
+            Self::Shared(file) => file.read(buffer),
             Self::Over => Ok(0),
         }
-    }
-}
-
-/// Tells whoever waits for input that the session is over.
-#[cfg(unix)]
-struct Wake(std::fs::File);
-
-#[cfg(not(unix))]
-enum Wake {}
-
-impl Wake {
-    #[cfg(unix)]
-    fn ring(&self) {
-        // A byte is there for everybody, and nobody takes it.
-        let _ = (&self.0).write(&[0]);
-    }
-
-    #[cfg(not(unix))]
-    fn ring(&self) {
-        match *self {}
     }
 }
 
@@ -386,7 +371,7 @@ struct Output {
 enum Sink {
     Any(Box<dyn Write + Send>),
     #[cfg(unix)]
-    Fd(std::fs::File),
+    Try(TryWrite),
 }
 
 /// How far writing came.
@@ -430,7 +415,7 @@ impl Sink {
         match self {
             Self::Any(write) => write.write_all(bytes).and_then(|()| write.flush()),
             #[cfg(unix)]
-            Self::Fd(file) => file.write_all(bytes),
+            Self::Try(file) => file.write_all(bytes),
         }
     }
 
@@ -439,36 +424,19 @@ impl Sink {
         match self {
             Self::Any(_) => Ok(0),
             #[cfg(unix)]
-            Self::Fd(file) => {
-                use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
-                #[cfg(target_os = "linux")]
-                {
-                    use rustix::io::{Errno, ReadWriteFlags, pwritev2};
-
-                    // An offset of all ones is the file's own.
-                    match pwritev2(&*file, &[io::IoSlice::new(bytes)], u64::MAX, ReadWriteFlags::NOWAIT) {
-                        Ok(count) => return Ok(count),
-                        Err(Errno::AGAIN) => return Ok(0),
-                        // Neither the file nor an older system need know this.
-                        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::SPIPE) => {}
-                        Err(error) => return Err(error.into()),
-                    }
-                }
-                // What a pipe or a socket that can be written to takes at least without waiting: POSIX's PIPE_BUF, as it is
-                // on Linux; smaller elsewhere.
-                const AT_ONCE: usize = if cfg!(target_os = "linux") { 4096 } else { 512 };
-                let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-                let mut wanted = [PollFd::new(file, PollFlags::OUT)];
-                match poll(&mut wanted, Some(&now)) {
-                    Ok(1..) if wanted[0].revents().contains(PollFlags::OUT) => {
-                        file.write(&bytes[..bytes.len().min(AT_ONCE)])
-                    }
-                    // Not now; or it is broken, which the thread that writes finds out.
-                    _ => Ok(0),
-                }
-            }
+            Self::Try(file) => file.try_write(bytes),
         }
+    }
+}
+
+/// There is none elsewhere.
+#[cfg(not(unix))]
+enum Interrupt {}
+
+#[cfg(not(unix))]
+impl Interrupt {
+    fn end(&self) {
+        match *self {}
     }
 }
 

@@ -40,6 +40,8 @@ mod connection;
 mod process;
 mod ssh;
 mod stdio;
+#[cfg(unix)]
+mod unix;
 
 pub use child::ChildProcess;
 pub use connection::open;

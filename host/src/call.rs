@@ -119,7 +119,7 @@ impl Caller {
 
 thread_local! {
     /// What this thread is doing: the call that it serves, and its virtual time.
-    static CURRENT: RefCell<Current> = const { RefCell::new(Current { serving: None, is_inline: false, now: 0 }) };
+    static CURRENT: RefCell<Current> = const { RefCell::new(Current { shared: None, answer: None, is_inline: false, now: 0 }) };
     /// Wakes this thread.
     static THIS_THREAD: Waker = Arc::new(ThisThread(thread::current())).into();
 }
@@ -152,7 +152,9 @@ pub(crate) fn with_this_thread<T>(work: impl FnOnce(&mut Context<'_>) -> T) -> T
 
 #[derive(Clone)]
 struct Current {
-    serving: Option<(Arc<Shared>, Answer)>,
+    /// Over which session the call came that is being served here, and which one it is.
+    shared: Option<Arc<Shared>>,
+    answer: Option<Answer>,
     /// Whether what runs here must not wait: see [`Runs::Inline`](crate::Runs::Inline).
     is_inline: bool,
     now: u64,
@@ -177,7 +179,7 @@ fn pass(at: u64) {
 
 /// The longest message that the peer takes whose call this thread serves, bytes.
 pub(crate) fn callers_max_message() -> usize {
-    let shared = CURRENT.with_borrow(|current| current.serving.as_ref().map(|(shared, _)| shared.clone()));
+    let shared = CURRENT.with_borrow(|current| current.shared.clone());
     let peer = shared.and_then(|shared| shared.lock().session.peer().map(|peer| peer.limits.max_message));
     peer.map_or(usize::MAX, |most| most as usize)
 }
@@ -190,15 +192,21 @@ pub(crate) struct Serving {
 }
 
 impl Serving {
-    pub fn new(shared: &Arc<Shared>, answer: Answer, cause: Option<Arc<CallState>>) -> Self {
-        let now = cause.as_ref().map_or(0, |cause| lock(&cause.0).arrival());
-        Self { current: Current { serving: Some((shared.clone(), answer)), is_inline: false, now }, cause }
+    /// No call yet. If `is_inline`, the work must not wait.
+    pub fn over(shared: &Arc<Shared>, is_inline: bool) -> Self {
+        Self { current: Current { shared: Some(shared.clone()), answer: None, is_inline, now: 0 }, cause: None }
     }
 
-    /// The work must not wait.
-    pub fn inline(mut self) -> Self {
-        self.current.is_inline = true;
-        self
+    /// What is done from now on is part of this call of the peer; our own call `cause` caused it.
+    pub fn begin(&mut self, answer: Answer, cause: Option<Arc<CallState>>) {
+        self.current.answer = Some(answer);
+        self.current.now = cause.as_ref().map_or(0, |cause| lock(&cause.0).arrival());
+        self.cause = cause;
+    }
+
+    /// The call is over: what belonged to it goes.
+    pub fn end(&mut self) {
+        self.cause = None;
     }
 
     /// Does some of the work.
@@ -458,12 +466,14 @@ pub(crate) async fn many(
     let shared = proxy.shared().clone();
     let state = Arc::new(ManyState(Mutex::new(ManyInner { calls: Vec::new(), left: 0, waiting: None })));
     let many = Many { shared: shared.clone(), state: state.clone() };
-    let mut all = args.into_iter();
+    // Made before the lock is taken: the iterator is code of users.
+    let mut all = args.into_iter().collect::<Vec<_>>().into_iter();
     let mut next = all.next();
     while next.is_some() {
         let wait = {
             let parent = current_parent(&shared);
             let mut core = shared.lock();
+            let mut inner = lock(&state.0);
             let mut wait = None;
             while let Some(args) = &mut next {
                 let mut needs = Needs::default(); // a promise among the arguments is not held on to
@@ -471,7 +481,6 @@ pub(crate) async fn many(
                     Call { callee: Callee::Import(proxy.import()), op, references: &[], pipelined: false, parent };
                 match core.make_call(&shared, call, name, args, &mut needs) {
                     Ok(question) => {
-                        let mut inner = lock(&state.0);
                         let index = inner.calls.len();
                         inner.calls.push(OneOfMany::Open(question));
                         inner.left += 1;
@@ -483,11 +492,12 @@ pub(crate) async fn many(
                         break;
                     }
                     Err(NotStarted::Error(error)) => {
-                        lock(&state.0).calls.push(OneOfMany::Settled(Err(error)));
+                        inner.calls.push(OneOfMany::Settled(Err(error)));
                         next = all.next();
                     }
                 }
             }
+            drop(inner);
             shared.unlock(core);
             wait
         };
@@ -500,8 +510,8 @@ pub(crate) async fn many(
 
 /// The peer's call that is being served here.
 fn current_parent(shared: &Arc<Shared>) -> Option<Answer> {
-    CURRENT.with_borrow(|current| match &current.serving {
-        Some((serving, answer)) if Arc::ptr_eq(serving, shared) => Some(*answer),
+    CURRENT.with_borrow(|current| match &current.shared {
+        Some(serving) if Arc::ptr_eq(serving, shared) => current.answer,
         _ => None,
     })
 }

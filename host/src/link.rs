@@ -17,7 +17,7 @@ use farref_core::message::{CloseCode, ErrorCode, Hello, Limits};
 use farref_core::session::{Config, Ended, Event, Host, Import, Notice, Question, Request, Session, Tables};
 
 use crate::budget::Budget;
-use crate::call::{self, Caller};
+use crate::call::{self, Caller, Serving};
 use crate::connection::{Connection, Options};
 use crate::error::Error;
 use crate::object::Directory;
@@ -390,7 +390,8 @@ impl Shared {
         while !core.inline.is_empty() {
             let (mut jobs, mut done) = (mem::take(&mut core.inline), mem::take(&mut core.done));
             drop(core);
-            done.extend(jobs.drain(..).map(Job::run_inline));
+            let mut serving = Serving::over(self, true);
+            done.extend(jobs.drain(..).map(|job| job.run(&mut serving)));
             core = self.lock();
             if core.inline.is_empty() {
                 core.inline = jobs; // for its memory

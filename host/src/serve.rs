@@ -14,7 +14,7 @@ use rustc_hash::FxHashMap;
 
 use crate::args::Args;
 use crate::budget::Charge;
-use crate::call::{self, Caller, Serving};
+use crate::call::{self, CallState, Caller, Serving};
 use crate::error::Error;
 use crate::link::{Core, Shared};
 use crate::object::{self, Object, Runs};
@@ -27,7 +27,8 @@ use crate::value::{Exception, Value, memory_of};
 pub(crate) struct Job {
     answer: Answer,
     pipelined: bool,
-    serving: Serving,
+    /// Our own call that caused it.
+    cause: Option<Arc<CallState>>,
     /// For the arguments, and later for the result.
     memory: Charge,
     lane: Option<Lane>,
@@ -166,7 +167,7 @@ impl Job {
         let mut job = Self {
             answer: request.call,
             pipelined: request.pipelined,
-            serving: Serving::new(shared, request.call, cause),
+            cause,
             memory,
             lane: None,
             subject,
@@ -230,19 +231,15 @@ impl Job {
 
     /// Runs it to its end and tells the session; `ran` is called in between.
     pub fn run_and_finish(self, shared: &Arc<Shared>, ran: impl FnOnce()) {
-        let done = self.run();
+        let done = self.run(&mut Serving::over(shared, false));
         ran();
         shared.finish(done);
     }
 
     /// Runs it here, where nobody may wait.
-    pub fn run_inline(mut self) -> Done {
-        self.serving = self.serving.inline();
-        self.run()
-    }
-
-    fn run(self) -> Done {
-        let Self { answer, mut serving, memory, lane, subject, op, args, .. } = self;
+    pub fn run(self, serving: &mut Serving) -> Done {
+        let Self { answer, cause, memory, lane, subject, op, args, .. } = self;
+        serving.begin(answer, cause);
         let result = serving.run(|| {
             let work = || match &subject {
                 Subject::Object(object) => object::operate(&**object, op, args),
@@ -254,13 +251,16 @@ impl Job {
             catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panicked(&*panic)))
         });
         // What the call held goes before its caller hears that it is over. The code of users that runs then may panic too.
-        drop_caught((subject, serving));
+        drop_caught(subject);
+        serving.end();
         Done { reply: Reply::new(answer, memory, result), lane }
     }
 
     /// As a task: what the object gives is polled as part of serving this call.
     async fn run_as_task(self, shared: Arc<Shared>) {
-        let Self { answer, mut serving, memory, lane, subject, op, args, .. } = self;
+        let Self { answer, cause, memory, lane, subject, op, args, .. } = self;
+        let mut serving = Serving::over(&shared, false);
+        serving.begin(answer, cause);
         let mut work: Pin<Box<dyn Future<Output = Result<Value, Error>> + Send>> = match subject {
             Subject::Object(object) => {
                 let started = serving.run(|| catch_unwind(AssertUnwindSafe(|| object.perform_as_task(op, args))));

@@ -1,0 +1,92 @@
+//! What pipes and sockets of the operating system can do besides: write what can be written without waiting, and end a read
+//! that waits.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::FileTypeExt;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::net::{SendFlags, Shutdown, send, shutdown};
+
+/// A file that can be written to without waiting.
+pub(crate) enum TryWrite {
+    /// Opened anew, so that not to wait is a property of this file alone and not of others that stand for the same pipe.
+    Pipe(File),
+    Socket(File),
+}
+
+impl TryWrite {
+    /// # Errors
+    /// Gives the file back, boxed, if it is neither a pipe that can be opened anew nor a socket.
+    pub fn new(file: File) -> Result<Self, Box<dyn Write + Send>> {
+        let Ok(kind) = file.metadata().map(|data| data.file_type()) else { return Err(Box::new(file)) };
+        if kind.is_socket() {
+            return Ok(Self::Socket(file));
+        }
+        match reopen(&file, OFlags::WRONLY | OFlags::NONBLOCK) {
+            Ok(own) if kind.is_fifo() => Ok(Self::Pipe(own)),
+            _ => Err(Box::new(file)),
+        }
+    }
+
+    /// Writes what can be written now.
+    pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = match self {
+            Self::Pipe(file) => file.write(bytes),
+            Self::Socket(file) => send(file, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL).map_err(io::Error::from),
+        };
+        match written {
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(0),
+            written => written,
+        }
+    }
+
+    /// Writes everything, and waits where that is necessary.
+    pub fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let written = self.try_write(bytes)?;
+            bytes = &bytes[written..];
+            if written == 0 {
+                let (Self::Pipe(file) | Self::Socket(file)) = &*self;
+                match poll(&mut [PollFd::new(file, PollFlags::OUT)], None) {
+                    Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Ends a read that waits, from another thread.
+pub(crate) struct Interrupt {
+    file: File,
+    is_socket: bool,
+}
+
+impl Interrupt {
+    /// None if reading from the file cannot be ended.
+    pub fn of(file: &File) -> io::Result<Option<Self>> {
+        let kind = file.metadata()?.file_type();
+        let can_end = kind.is_socket() || kind.is_fifo() && reopen(file, OFlags::WRONLY | OFlags::NONBLOCK).is_ok();
+        Ok(can_end.then_some(Self { file: file.try_clone()?, is_socket: kind.is_socket() }))
+    }
+
+    /// Nothing that the peer sends matters any more.
+    pub fn end(&self) {
+        if self.is_socket {
+            let _ = shutdown(&self.file, Shutdown::Read);
+        } else if let Ok(mut other_end) = reopen(&self.file, OFlags::WRONLY | OFlags::NONBLOCK) {
+            // A byte from ourselves: whoever reads it finds that the session is over.
+            let _ = other_end.write(&[0]);
+        }
+    }
+}
+
+/// Opens a pipe anew, either end of it. Only Linux can.
+fn reopen(file: &File, flags: OFlags) -> io::Result<File> {
+    let path = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
+    Ok(rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty())?.into())
+}
