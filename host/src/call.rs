@@ -1,7 +1,7 @@
 //! Calls to the peer: their arguments written, their outcome read, and whoever waits for it.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
@@ -456,6 +456,9 @@ impl Plan<'_> {
     }
 }
 
+/// Calls made between two turns of the lock: few enough for an allocator to have their memory at hand.
+const TOGETHER: usize = 6;
+
 /// Makes calls with each of these arguments at once: they go out together, and the outcomes come together.
 pub(crate) async fn many(
     proxy: &Arc<ProxyInner>,
@@ -464,18 +467,23 @@ pub(crate) async fn many(
     args: impl IntoIterator<Item = Args>,
 ) -> Many {
     let shared = proxy.shared().clone();
-    let state = Arc::new(ManyState(Mutex::new(ManyInner { calls: Vec::new(), left: 0, waiting: None })));
+    let mut all = args.into_iter();
+    let calls = Vec::with_capacity(all.size_hint().0);
+    let state = Arc::new(ManyState(Mutex::new(ManyInner { calls, left: 0, waiting: None })));
     let many = Many { shared: shared.clone(), state: state.clone() };
-    // Made before the lock is taken: the iterator is code of users.
-    let mut all = args.into_iter().collect::<Vec<_>>().into_iter();
-    let mut next = all.next();
-    while next.is_some() {
-        let wait = {
+    // A few at a time, and made before the lock is taken: the iterator is code of users.
+    let mut few = VecDeque::with_capacity(TOGETHER);
+    loop {
+        few.extend(all.by_ref().take(TOGETHER));
+        if few.is_empty() {
+            return many;
+        }
+        let lacking = {
             let parent = current_parent(&shared);
             let mut core = shared.lock();
             let mut inner = lock(&state.0);
-            let mut wait = None;
-            while let Some(args) = &mut next {
+            let mut lacking = None;
+            while let Some(args) = few.front_mut() {
                 let mut needs = Needs::default(); // a promise among the arguments is not held on to
                 let call =
                     Call { callee: Callee::Import(proxy.import()), op, references: &[], pipelined: false, parent };
@@ -485,27 +493,23 @@ pub(crate) async fn many(
                         inner.calls.push(OneOfMany::Open(question));
                         inner.left += 1;
                         core.add_call(question, Caller::Of(state.clone(), index));
-                        next = all.next();
                     }
                     Err(NotStarted::Wait(listener)) => {
-                        wait = Some(listener);
+                        lacking = Some(listener);
                         break;
                     }
-                    Err(NotStarted::Error(error)) => {
-                        inner.calls.push(OneOfMany::Settled(Err(error)));
-                        next = all.next();
-                    }
+                    Err(NotStarted::Error(error)) => inner.calls.push(OneOfMany::Settled(Err(error))),
                 }
+                few.pop_front();
             }
             drop(inner);
             shared.unlock(core);
-            wait
+            lacking
         };
-        if let Some(listener) = wait {
+        if let Some(listener) = lacking {
             listener.await;
         }
     }
-    many
 }
 
 /// The peer's call that is being served here.
@@ -664,7 +668,7 @@ pub(crate) fn read_outcome(core: &mut Core, shared: &Arc<Shared>, returned: &Ret
 /// they are named: a short message must not grow to more than a long one could have held.
 pub(crate) fn read_args(values: Values<'_>, references: &[Value], most: usize) -> Result<Args, Error> {
     let mut args = Args { positional: Vec::with_capacity(values.len()), named: Vec::new() };
-    let mut names = HashSet::new();
+    let mut names = None;
     let mut left = Some(most);
     let mut read = |value: Borrowed<'_>| {
         Value::substitute(value, &mut |index| {
@@ -677,7 +681,7 @@ pub(crate) fn read_args(values: Values<'_>, references: &[Value], most: usize) -
     };
     for value in values {
         match value {
-            Borrowed::Named(name, _) if !names.insert(name) => {
+            Borrowed::Named(name, _) if !names.get_or_insert_with(HashSet::new).insert(name) => {
                 return Err(Error::bad_arguments(format!("{name} only once")));
             }
             Borrowed::Named(name, _) => args.named.push((name.to_owned(), read(value))),

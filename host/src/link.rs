@@ -156,8 +156,8 @@ impl Link {
                     rest = behind;
                     is_over = core.take_record(shared, body).is_err();
                     core.take_ready(shared);
-                    // Calls that follow may be for its answer.
-                    if core.inline.last().is_some_and(Job::is_pipelined) {
+                    // Calls that follow may be for its answer. A few others are run together, between two turns of the lock.
+                    if core.inline.len() >= TOGETHER || core.inline.last().is_some_and(Job::is_pipelined) {
                         core = shared.run_inline(core);
                     }
                 }
@@ -264,6 +264,9 @@ impl Link {
         self.0.until(|core| (core.is_idle() || core.session.ended().is_some()).then_some(())).await;
     }
 }
+
+/// Calls that run inline together: few enough for an allocator to have their memory at hand.
+const TOGETHER: usize = 6;
 
 /// What everybody shares. `core` is never held while code of users runs or the stream is used.
 pub(crate) struct Shared {
