@@ -9,6 +9,7 @@ mod ahead;
 mod error;
 mod mode;
 mod open_file;
+mod replacement;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -16,6 +17,7 @@ mod walk;
 pub use error::{ErrorArg, FileError};
 pub use mode::{Access, Mode};
 pub use open_file::{Data, DataRef, OpenFile};
+pub use replacement::{Replacement, State as ReplacementState};
 pub use walk::Walk;
 
 use cap_fs_ext::OpenOptionsSyncExt;
@@ -108,6 +110,33 @@ impl Tree {
         let file = self.root.open_with(checked, &options).map_err(io)?;
         require_regular(&file.metadata().map_err(io)?, path)?;
         OpenFile::new(file, mode, path)
+    }
+
+    /// A new file that takes the place of `path` when it is committed, and leaves no trace otherwise. A file that is there
+    /// keeps its permissions, one that is not gets those in `mode` that the process' mask leaves. A symbolic link is
+    /// followed to the file that it leads to.
+    pub fn replace(&self, path: &str, mode: u32) -> Result<Replacement, FileError> {
+        let checked = check(path)?;
+        if !self.writable {
+            return Err(FileError::read_only(path));
+        }
+        let io = |error: io::Error| FileError::from_io(&error, path);
+        if let Ok(metadata) = self.root.metadata(checked) {
+            require_regular(&metadata, path)?;
+        }
+        // What may not be written may not be replaced: to replace it takes no more than a folder that can be written.
+        match self.root.open_with(checked, OpenOptions::new().write(true).nonblock(true)) {
+            Ok(file) => {
+                let metadata = file.metadata().map_err(io)?;
+                require_regular(&metadata, path)?;
+                let found = self.root.canonicalize(checked).map_err(io)?;
+                Replacement::new(&self.root, &found, path, mode, Some(metadata.permissions()))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound && checked.file_name().is_some() => {
+                Replacement::new(&self.root, checked, path, mode, None)
+            }
+            Err(error) => Err(io(error)),
+        }
     }
 
     /// The names in a folder, sorted. The memory that they take may be up to `limit` bytes. A name

@@ -3,33 +3,61 @@
 mod demo;
 mod file;
 mod params;
+mod replacement;
 
 pub use demo::demo;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use farref_pipe::{Action, Args, Connection, Directory, Error, Exception, Object, Reference, Remote, Value};
 
-use crate::files::{ErrorArg, FileError, Kind, Stat, Tree};
+use crate::files::{ErrorArg, FileError, Kind, ReplacementState, Stat, Tree};
 use file::File;
 use params::Signature;
+use replacement::Replacement;
 
 /// What the roots share.
 pub struct Share {
     tree: Tree,
     connection: OnceLock<Connection>,
+    replacements: Mutex<Replacements>,
+}
+
+/// The replacements that may be unfinished.
+#[derive(Default)]
+struct Replacements {
+    states: Vec<Arc<ReplacementState>>,
+    over: bool,
 }
 
 impl Share {
     /// Of a tree; for [`Share::connected`] to complete.
     pub fn new(tree: Tree) -> Self {
-        Self { tree, connection: OnceLock::new() }
+        Self { tree, connection: OnceLock::new(), replacements: Mutex::default() }
     }
 
     /// Tells which connection it is that the tree is served on. Calls wait for this.
     pub fn connected(&self, connection: &Connection) {
         // It is done once.
         let _ = self.connection.set(connection.clone());
+    }
+
+    /// Leaves nothing unfinished behind in the tree, now that nobody is there who would finish it. The program may end
+    /// before all objects that the peer held are dropped.
+    pub fn end(&self) {
+        let mut replacements = self.replacements.lock().unwrap_or_else(PoisonError::into_inner);
+        replacements.over = true;
+        replacements.states.drain(..).for_each(|state| state.discard());
+    }
+
+    /// Has [`Share::end`] look after a replacement, too.
+    fn look_after(&self, state: Arc<ReplacementState>) {
+        let mut replacements = self.replacements.lock().unwrap_or_else(PoisonError::into_inner);
+        replacements.states.retain(|state| state.is_unfinished());
+        match replacements.over {
+            true => state.discard(),
+            false => replacements.states.push(state),
+        }
     }
 
     fn connection(&self) -> &Connection {
@@ -50,6 +78,11 @@ pub fn files(directory: Directory, share: &Arc<Share>) -> Directory {
         .with("listdir", "the names in a folder, sorted: listdir(path=\".\")", routine(share, LISTDIR, listdir))
         .with("open", "a file, opened as Python does it: open(path, mode=\"r\")", routine(share, OPEN, open))
         .with(
+            "replace",
+            "a new file that takes the place of path once it is complete: replace(path, mode=none)",
+            routine(share, REPLACE, replace),
+        )
+        .with(
             "stat",
             "kind, size, modified, mode and read_only of a path: stat(path, follow_symlinks=true)",
             routine(share, STAT, stat),
@@ -63,6 +96,7 @@ pub fn files(directory: Directory, share: &Arc<Share>) -> Directory {
 
 const LISTDIR: Signature = Signature { text: "listdir(path=\".\")", names: &["path"], required: 0 };
 const OPEN: Signature = Signature { text: "open(path, mode=\"r\")", names: &["path", "mode"], required: 1 };
+const REPLACE: Signature = Signature { text: "replace(path, mode=none)", names: &["path", "mode"], required: 1 };
 const STAT: Signature =
     Signature { text: "stat(path, follow_symlinks=true)", names: &["path", "follow_symlinks"], required: 1 };
 const WALK: Signature = Signature { text: "walk(path, visitor)", names: &["path", "visitor"], required: 2 };
@@ -79,6 +113,18 @@ fn open(share: &Arc<Share>, args: Args) -> Result<Value, Error> {
     let (path, mode) = (args.required_text(0)?, args.text(1)?);
     let file = share.tree.open(&path, mode.as_deref().unwrap_or("r")).map_err(raised)?;
     Ok(Reference::local(File::new(file, share.clone())).into())
+}
+
+fn replace(share: &Arc<Share>, args: Args) -> Result<Value, Error> {
+    /// What Python's `open` asks for, too.
+    const ANYBODY_MAY_WRITE: u32 = 0o666;
+    let mut args = REPLACE.bind(args)?;
+    let (path, mode) = (args.required_text(0)?, args.count(1)?);
+    let mode = mode.map_or(Ok(ANYBODY_MAY_WRITE), u32::try_from);
+    let mode = mode.map_err(|_| args.wrong(1, "permissions such as those of stat"))?;
+    let replacement = share.tree.replace(&path, mode).map_err(raised)?;
+    share.look_after(replacement.state());
+    Ok(Reference::local(Replacement::new(replacement)).into())
 }
 
 fn stat(share: &Arc<Share>, args: Args) -> Result<Value, Error> {

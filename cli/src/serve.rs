@@ -30,7 +30,9 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
     }
     let connection = farref_pipe::open(input, output, directory, Options::default())?;
     share.connected(&connection);
-    match connection.wait_closed() {
+    let ended = connection.wait_closed();
+    share.end();
+    match ended {
         Ended::PeerClosed(_) | Ended::LinkLost | Ended::Closed(_) => Ok(()),
         fault => Err(Failure::new(Exit::NoPeer, format!("the session ended: {fault}"))),
     }

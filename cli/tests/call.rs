@@ -23,7 +23,10 @@ fn a1_roots_are_listed_by_name() {
     let served = Served::new();
     let listed = farref(["ls", &served.url("")]);
     let names: Vec<_> = listed.printed().lines().map(|line| line.split_once("  ").expect("two columns").0).collect();
-    assert_eq!(names, ["listdir", "open", "stat", "walk"].map(|name| format!("{name:7}").trim_end().to_owned()));
+    assert_eq!(
+        names,
+        ["listdir", "open", "replace", "stat", "walk"].map(|name| format!("{name:7}").trim_end().to_owned())
+    );
     let unknown = farref(["call", &served.url(""), "opne(\"notes.txt\")"]);
     assert_eq!(unknown.blamed(1), ("no such name: opne", "opne"));
     assert_eq!(served.call("open(\"notes.txt\").reed()").blamed(1), ("no such name: reed", ".reed"));

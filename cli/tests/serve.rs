@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use common::{FARREF, Served, farref, quote, run, within};
+use common::{FARREF, Served, farref, quote, run, until, within};
 use farref_pipe::{Args, ChildProcess, Error, Function, List, Object, Proxy, Reference, Remote, Value};
 
 /// C19, B1: a pipelined read is one round trip, whoever is at the other end.
@@ -140,6 +140,7 @@ fn nothing_outside_the_root_is_reached() {
                 ("open", vec![path]),
                 ("open", vec![path, "w"]),
                 ("open", vec![path, "a+"]),
+                ("replace", vec![path]),
                 ("stat", vec![path]),
                 ("listdir", vec![path]),
             ] {
@@ -166,6 +167,40 @@ fn writing_takes_the_option() {
     assert_eq!(fs::read_to_string(served.root().join("new.txt")).expect("it is there"), "grüße");
     let cut = farref(["call", &served.url("--write"), "open(\"new.txt\", \"r+\").truncate(2)"]);
     assert_eq!((cut.printed(), fs::read_to_string(served.root().join("new.txt")).ok().as_deref()), ("2\n", Some("gr")));
+}
+
+#[test]
+fn a_replacement_is_seen_once_it_is_committed() {
+    let served = Served::new();
+    let file = served.root().join("notes.txt");
+    within(move || {
+        let replace = |peer: &ChildProcess| {
+            let replacement = peer.connection().root().invoke("replace", ["notes.txt"]).expect("a replacement");
+            Proxy::try_from(replacement).expect("a reference")
+        };
+        let read = || fs::read_to_string(&file).expect("it is there");
+        let hidden = || served.hidden().len();
+        let peer = served.connect(["--write"]);
+        let replacement = replace(&peer);
+        assert_eq!(replacement.get("name"), Ok("notes.txt".into()));
+        assert_eq!(replacement.invoke("write", ["grüße"]), Ok(7.into()));
+        assert_eq!(replacement.invoke("write", [Value::Bytes(vec![b'\n'])]), Ok(1.into()));
+        assert_eq!((read().as_str(), hidden()), ("one\ntwo\nthree\n", 1));
+        assert_eq!(replacement.invoke("commit", [8]), Ok(8.into()));
+        assert_eq!((read().as_str(), hidden()), ("grüße\n", 0));
+
+        // Let go of, it leaves nothing, and so does the server that is left with it.
+        let replacement = replace(&peer);
+        assert_eq!(replacement.invoke("write", ["x"]), Ok(1.into()));
+        drop(replacement);
+        until(|| hidden() == 0);
+        let replacement = replace(&peer);
+        assert_eq!((replacement.invoke("write", ["x"]), hidden()), (Ok(1.into()), 1));
+        assert!(peer.finish().expect("it ends").success());
+        assert_eq!((read().as_str(), hidden()), ("grüße\n", 0));
+    });
+    let refused = farref(["call", &Served::new().url(""), "replace(\"notes.txt\")"]);
+    assert_eq!(refused.failed(1), "PermissionError: [Errno 13] the folder is served read-only: 'notes.txt'");
 }
 
 /// A stray print, in this language or another, goes to standard error and corrupts nothing.

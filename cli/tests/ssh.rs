@@ -62,7 +62,7 @@ fn a10_files_are_read_over_ssh() {
     let far = Far::new();
     let listed = far.run(&["ls", &far.serve("")]);
     let names: Vec<_> = listed.printed().lines().filter_map(|line| line.split(' ').next()).collect();
-    assert_eq!(names, ["listdir", "open", "stat", "walk"]);
+    assert_eq!(names, ["listdir", "open", "replace", "stat", "walk"]);
     assert_eq!(far.run(&["call", &far.serve(""), "open(\"notes.txt\").read()"]).printed(), "one\ntwo\nthree\n");
     let name = "open(\"sub/grüße.txt\").read()";
     assert_eq!(far.run(&["call", &far.serve(""), name]).printed(), "äöü\n");

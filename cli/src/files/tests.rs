@@ -3,6 +3,7 @@
 mod modes;
 mod paths;
 mod reading;
+mod replacing;
 mod sandbox;
 
 use super::walk::WalkStep;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use farref_pipe::{ChildProcess, Directory, Options};
 use tempfile::TempDir;
@@ -30,6 +30,15 @@ pub fn within<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T
             Err(panic) => std::panic::resume_unwind(panic),
             Ok(()) => unreachable!("a result was sent"),
         },
+    }
+}
+
+/// Waits for something that another process does.
+pub fn until(condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "it does not happen");
+        thread::sleep(Duration::from_millis(2));
     }
 }
 
@@ -101,6 +110,12 @@ impl Served {
 
     pub fn root(&self) -> std::path::PathBuf {
         self.0.path().join("root")
+    }
+
+    /// The names in the root that start with a dot: files that are not complete.
+    pub fn hidden(&self) -> Vec<String> {
+        let names = fs::read_dir(self.root()).expect("a folder").map(|entry| entry.expect("an entry").file_name());
+        names.filter_map(|name| name.into_string().ok().filter(|name| name.starts_with('.'))).collect()
     }
 
     /// The URL of a server with these words behind `serve --stdio --root ...`.

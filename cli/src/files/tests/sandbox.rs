@@ -28,6 +28,7 @@ fn assert_refused(tree: &Tree, path: &str) {
     for mode in ["r", "rb", "r+", "w", "a"] {
         check(fault(tree.open(path, mode)));
     }
+    check(fault(tree.replace(path, 0o666)));
     check(fault(tree.stat(path)));
     check(fault(tree.listdir(path, LIMIT)));
     check(fault(tree.walk(path, LIMIT)));
@@ -108,6 +109,7 @@ fn symlinks_that_lead_out_are_refused() {
     for path in ["folder/new", "relative-folder/new", "up/outside/new", "up/new"] {
         assert_eq!(kind(tree.open(path, "x")), ("PermissionError", Some(13)), "{path}");
         assert_eq!(kind(tree.open(path, "w")), ("PermissionError", Some(13)), "{path}");
+        assert_eq!(kind(tree.replace(path, 0o666)), ("PermissionError", Some(13)), "{path}");
     }
     // An exclusive mode never follows a link.
     assert_eq!(kind(tree.open("dangling", "x")).0, "FileExistsError");
@@ -172,6 +174,7 @@ fn fifos_sockets_and_devices_are_not_opened() {
         for mode in ["r", "w", "a", "r+", "rb", "w+"] {
             assert_eq!(fault(tree.open(path, mode)), FileError::not_regular(path));
         }
+        assert_eq!(fault(tree.replace(path, 0o666)), FileError::not_regular(path));
         assert_eq!(tree.stat(path).unwrap().kind, Kind::Other);
     }
     let devices = Tree::rooted_at(Path::new("/dev"), true).unwrap();
@@ -247,6 +250,9 @@ fn a_folder_that_turns_into_a_symlink_lets_nothing_out() {
             assert!(tree.open("d/only-outside", "r").is_err());
             assert!(tree.open("d/new", "x").is_err() || !outside.join("new").exists());
             let _ = fs::remove_file(fixture.path("d/new"));
+            if let Ok(replacement) = tree.replace("d/only-inside", 0o666) {
+                let _ = replacement.commit(None);
+            }
             let names = tree.listdir("d", LIMIT).unwrap_or_default();
             assert!(!names.contains(&"only-outside".into()));
             if inside >= 500 && refused >= 500 {
