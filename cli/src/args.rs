@@ -1,8 +1,10 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueHint};
+use clap_complete::Shell;
 
 use crate::exit::EXIT_CODES;
 
@@ -24,6 +26,16 @@ pub enum Command {
     Call(CallArgs),
     /// List what a peer offers by name
     Ls(LsArgs),
+    /// Copy a file of a peer here
+    Get(GetArgs),
+    /// Copy a file of this side to a peer
+    Put(PutArgs),
+    /// Print what a shell needs to complete this program's command lines
+    #[command(after_help = EXIT_CODES)]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
     /// Show what references are about, with a second process of this program
     #[command(after_help = EXIT_CODES)]
     Demo,
@@ -37,7 +49,7 @@ pub struct ServeArgs {
     #[arg(long, required = true)]
     pub stdio: bool,
     /// The folder to serve, with --stdio the current one unless another is named; nothing outside of it can be reached
-    #[arg(long, value_name = "DIR", required = false, required_unless_present = "stdio")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, required = false, required_unless_present = "stdio")]
     #[arg(default_value_if("stdio", clap::builder::ArgPredicate::IsPresent, "."))]
     pub root: PathBuf,
     /// Let peers write, too
@@ -46,6 +58,19 @@ pub struct ServeArgs {
     /// Serve what the demonstration and the tests want besides
     #[arg(long, hide = true)]
     pub demo: bool,
+}
+
+/// What all commands have that use a peer.
+#[derive(Args, Debug)]
+pub struct ClientArgs {
+    /// Give up if the peer takes longer: for the handshake and all answers together; with get and put for each step
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub timeout: Option<Duration>,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.filter(|limit| !limit.is_zero()).ok_or_else(|| "a number above 0, such as 5 or 0.5, is wanted".into())
 }
 
 /// What to evaluate where.
@@ -63,6 +88,8 @@ pub struct CallArgs {
     /// Write a string or bytes as they are, with nothing added
     #[arg(long)]
     pub raw: bool,
+    #[command(flatten)]
+    pub client: ClientArgs,
 }
 
 /// Whose roots to list.
@@ -71,7 +98,55 @@ pub struct CallArgs {
 pub struct LsArgs {
     /// The peer, such as ssh://user@host or "pipe:farref serve --stdio --root ."
     pub url: String,
+    #[command(flatten)]
+    pub client: ClientArgs,
 }
+
+/// What to copy from where to where here.
+#[derive(Args, Debug)]
+#[command(after_help = format!("{GET_HELP}\n\n{URL_HELP}\n\n{EXIT_CODES}"))]
+pub struct GetArgs {
+    /// The peer, such as ssh://user@host or "pipe:farref serve --stdio --root ."
+    pub url: String,
+    /// The file of the peer
+    pub path: String,
+    /// The file or folder here, "-" for standard output; if not told, the current folder
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub local: Option<PathBuf>,
+    /// Do not show how far it is
+    #[arg(short, long)]
+    pub quiet: bool,
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+/// What to copy from here to where.
+#[derive(Args, Debug)]
+#[command(after_help = format!("{PUT_HELP}\n\n{URL_HELP}\n\n{EXIT_CODES}"))]
+pub struct PutArgs {
+    /// The peer, such as "ssh://user@host/farref serve --stdio --write"
+    pub url: String,
+    /// The file here, "-" for standard input
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub local: PathBuf,
+    /// The file of the peer, or a folder of it with a "/" at the end
+    pub path: String,
+    /// Do not show how far it is
+    #[arg(short, long)]
+    pub quiet: bool,
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+const GET_HELP: &str = "\
+What is there is replaced when the copy is complete, and keeps its permissions; until then, and if anything goes wrong, \
+it stays as it was. A device or a FIFO is written as it is. A new file gets the permissions of the peer's. Folders are \
+not copied, nor are FIFOs and devices of the peer, nor files whose names are not UTF-8.";
+
+const PUT_HELP: &str = "\
+The peer has to be served with --write. What is there is replaced when the copy is complete, and keeps its permissions; \
+until then, and if anything goes wrong, it stays as it was. A new file gets the permissions of the one here. Folders \
+are not copied. PATH is UTF-8, whatever the name here is.";
 
 const CALL_HELP: &str = r#"Expressions:
   open("notes.txt").read()      call a root, then a method of what it gives: one round trip

@@ -12,7 +12,7 @@ use farref_pipe::{
 };
 use tempfile::TempDir;
 
-use crate::eval;
+use crate::eval::{self, Steps};
 use crate::exit::{Exit, Failure, written};
 use crate::expr;
 use crate::look::look_at;
@@ -217,7 +217,7 @@ fn baseline(peer: &Connection, told: &mut Told) -> Result<(), Error> {
 fn evaluate(peer: &Connection, told: &mut Told, source: &str) -> Result<Value, Error> {
     told.push(source.to_owned());
     let expr = expr::parse(source).map_err(|error| wrong(&error.to_string()))?;
-    eval::evaluate(peer, &expr).map_err(|fault| fault.error)
+    eval::evaluate(peer, &expr, &Steps::default()).map_err(|fault| fault.error)
 }
 
 fn printed(peer: &Connection, value: Value) -> Result<String, Error> {

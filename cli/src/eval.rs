@@ -6,6 +6,8 @@
 #[cfg(test)]
 mod tests;
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use farref_pipe::{Args, Connection, Error, ErrorCode, List, Map, Op, Promise, Proxy, Reference, Remote, Value};
 use num_bigint::{BigInt, Sign};
 
@@ -29,25 +31,44 @@ struct Place {
     name: Span,
 }
 
-/// Evaluates an expression: its names are the peer's roots.
-pub fn evaluate(connection: &Connection, expr: &Expr) -> Result<Value, Fault> {
-    let mut evaluation = Evaluation { connection, root: connection.root(), started: Vec::new() };
-    match &expr.kind {
-        ExprKind::Name(_) => evaluation.last_request(expr, &[]),
-        ExprKind::Chain { head, steps } => evaluation.last_request(head, steps),
-        _ => {
-            let mut value = evaluation.value(expr)?;
-            evaluation.settle(&mut value, expr.span.into())?;
-            Ok(value)
-        }
+/// The steps of an expression on their way. Another thread may look on.
+#[derive(Clone, Default)]
+pub struct Steps(Arc<Mutex<Started>>);
+
+#[derive(Default)]
+struct Started {
+    /// All calls made so far on which others may build, those that others build on before those.
+    promises: Vec<(Promise, Place)>,
+    /// The last call, while it is waited for.
+    last: Option<Place>,
+}
+
+impl Steps {
+    /// Where the first of them stands that has no answer yet.
+    pub fn first_unanswered(&self) -> Option<Span> {
+        let started = self.lock();
+        let waiting = started.promises.iter().find(|(promise, _)| promise.outcome().is_none());
+        waiting.map(|(_, place)| *place).or(started.last).map(|place| place.whole)
     }
+
+    fn lock(&self) -> MutexGuard<'_, Started> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Evaluates an expression: its names are the peer's roots.
+pub fn evaluate(connection: &Connection, expr: &Expr, steps: &Steps) -> Result<Value, Fault> {
+    let result = Evaluation { connection, root: connection.root(), steps }.whole(expr);
+    // Nothing is kept at the peer that was only a step on the way.
+    let promises = std::mem::take(&mut steps.lock().promises);
+    drop(promises);
+    result
 }
 
 struct Evaluation<'c> {
     connection: &'c Connection,
     root: Proxy,
-    /// All calls made so far, those that others build on before those.
-    started: Vec<(Promise, Place)>,
+    steps: &'c Steps,
 }
 
 /// A call that is ready to be made.
@@ -77,6 +98,18 @@ struct Link<'e> {
 const MOST_PROMISES: usize = 4;
 
 impl Evaluation<'_> {
+    fn whole(&mut self, expr: &Expr) -> Result<Value, Fault> {
+        match &expr.kind {
+            ExprKind::Name(_) => self.last_request(expr, &[]),
+            ExprKind::Chain { head, steps } => self.last_request(head, steps),
+            _ => {
+                let mut value = self.value(expr)?;
+                self.settle(&mut value, expr.span.into())?;
+                Ok(value)
+            }
+        }
+    }
+
     /// What it evaluates to, as far as that is known; promises stand for the rest.
     fn value(&mut self, expr: &Expr) -> Result<Value, Fault> {
         Ok(match &expr.kind {
@@ -125,7 +158,10 @@ impl Evaluation<'_> {
             Target::Root => self.root.start_op(op, args),
             Target::Promise(promise) => promise.start_op(op, args),
         };
-        pending.and_then(|pending| pending.wait()).map_err(|error| self.fault(error, place))
+        self.steps.lock().last = Some(place);
+        let result = pending.and_then(|pending| pending.wait());
+        self.steps.lock().last = None;
+        result.map_err(|error| self.fault(error, place))
     }
 
     /// Starts all calls of a chain but the last.
@@ -166,7 +202,7 @@ impl Evaluation<'_> {
             Target::Promise(promise) => promise.promise_op(op, args),
         };
         let promise = started.map_err(|error| self.fault(error, place))?;
-        self.started.push((promise.clone(), place));
+        self.steps.lock().promises.push((promise.clone(), place));
         Ok(promise)
     }
 
@@ -199,7 +235,7 @@ impl Evaluation<'_> {
     /// Finds the step that came to grief first: whatever builds on it fails after it and with its error.
     fn fault(&self, error: Error, place: Place) -> Fault {
         let failed = |(promise, place): &(Promise, Place)| Some((promise.outcome()?.err()?, *place));
-        let (error, place) = self.started.iter().find_map(failed).unwrap_or((error, place));
+        let (error, place) = self.steps.lock().promises.iter().find_map(failed).unwrap_or((error, place));
         let is_name = matches!(error, Error::Refused(ErrorCode::NoSuchMember, _));
         Fault { error, span: if is_name { place.name } else { place.whole } }
     }

@@ -15,8 +15,9 @@ Exit codes:
   0  all went well
   1  the remote object raised an exception or refused
   2  wrong usage: options, URL, expression, or a result that does not fit the options
-  3  no connection, or it ended
-  4  the result could not be written";
+  3  no connection, or it ended, or no answer within the time of --timeout
+  4  something of this side could not be read or written: the result, a local file
+  130, 143  ended by Ctrl-C or by SIGTERM, as shells tell it";
 
 /// How the program ends. [`EXIT_CODES`] tells users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,10 +28,10 @@ pub enum Exit {
     Remote = 1,
     /// Options, URL or expression are wrong. (clap uses the same number.)
     Usage = 2,
-    /// There is no connection, or not any more.
+    /// There is no connection, or not any more, or not in time.
     NoPeer = 3,
-    /// The result could not be written.
-    Output = 4,
+    /// Something of this side could not be read or written.
+    Local = 4,
 }
 
 impl From<Exit> for ExitCode {
@@ -66,6 +67,20 @@ impl Failure {
         self
     }
 
+    /// With what it is about, in front.
+    #[must_use]
+    pub fn about(mut self, what: &str) -> Self {
+        self.message = format!("{what}: {}", self.message);
+        self
+    }
+
+    /// With what came of it, behind.
+    #[must_use]
+    pub fn with(mut self, what: &str) -> Self {
+        self.message = format!("{}; {what}", self.message);
+        self
+    }
+
     /// Tells the user.
     pub fn report(&self) -> Exit {
         let mut lines = format!("farref: {}\n", one_line(&self.message));
@@ -97,7 +112,7 @@ impl From<Error> for Failure {
 pub fn written(result: io::Result<()>) -> Result<(), Failure> {
     match result {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::new(Exit::Output, format!("cannot write the result: {error}")))
+            Err(Failure::new(Exit::Local, format!("cannot write the result: {error}")))
         }
         _ => Ok(()),
     }
@@ -119,7 +134,7 @@ mod tests {
 
     #[test]
     fn every_exit_code_is_documented() {
-        for exit in [Exit::Done, Exit::Remote, Exit::Usage, Exit::NoPeer, Exit::Output] {
+        for exit in [Exit::Done, Exit::Remote, Exit::Usage, Exit::NoPeer, Exit::Local] {
             assert!(EXIT_CODES.contains(&format!("\n  {}  ", exit as u8)), "{exit:?}");
         }
     }

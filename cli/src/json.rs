@@ -14,7 +14,7 @@ pub fn text(look: &Look) -> Result<String, Failure> {
         Look::Value(value) => json(value),
         Look::Object { text, .. } => json!({ "$ref": text }),
     };
-    let line = serde_json::to_string(&value).map_err(|error| Failure::new(Exit::Output, error.to_string()))?;
+    let line = serde_json::to_string(&value).map_err(|error| Failure::new(Exit::Local, error.to_string()))?;
     Ok(line + "\n")
 }
 

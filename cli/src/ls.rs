@@ -8,12 +8,17 @@ use crate::args::LsArgs;
 use crate::exit::{Failure, written};
 use crate::peer;
 use crate::show;
+use crate::watch::{self, Limited};
 
 /// Lists the named roots with their documentation.
 pub fn run(args: &LsArgs) -> Result<(), Failure> {
     let url = args.url.parse().map_err(Failure::usage)?;
-    let peer = peer::connect(&url)?;
-    let members = peer.connection().root().describe().map_err(|error| peer.explain(error))?;
-    let lines = show::members(&members);
-    written(io::stdout().write_all(lines.as_bytes()))
+    watch::over(args.client.timeout, Limited::Whole, |watch| {
+        let peer = peer::connect(&url, watch)?;
+        watch.stage(|| "what the peer offers was not answered".into());
+        let members = peer.connection().root().describe().map_err(|error| peer.explain(error))?;
+        watch.answered();
+        let lines = show::members(&members);
+        written(io::stdout().write_all(lines.as_bytes()))
+    })
 }

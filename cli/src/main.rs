@@ -2,20 +2,27 @@
 
 mod args;
 mod call;
+mod completions;
 mod demo;
 mod eval;
 mod exit;
 mod expr;
 mod files;
+mod get;
 mod json;
+mod local;
 mod look;
 mod ls;
 mod peer;
+mod progress;
+mod put;
 mod roots;
 mod serve;
 mod show;
+mod transfer;
 mod url;
 mod visible;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -29,6 +36,9 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Call(args) => call::run(&args),
         Command::Ls(args) => ls::run(&args),
+        Command::Get(args) => get::run(&args),
+        Command::Put(args) => put::run(&args),
+        Command::Completions { shell } => completions::run(shell),
         Command::Demo => demo::run(),
     };
     match result {

@@ -72,6 +72,20 @@ fn a10_files_are_read_over_ssh() {
     assert_eq!(listed.stderr, "");
 }
 
+/// A10, A18: a file of several parts, copied there and back.
+#[test]
+fn a10_files_are_copied_over_ssh() {
+    let far = Far::new();
+    let contents: Vec<u8> = (0..1_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let here = |name: &str| far.served.0.path().join(name).into_os_string().into_string().expect("UTF-8");
+    std::fs::write(here("big"), &contents).expect("a file");
+    assert_eq!(far.run(&["put", &far.serve("--write"), &here("big"), "sub/"]).printed(), "");
+    assert_eq!(far.run(&["get", &far.serve(""), "sub/big", &here("back")]).printed(), "");
+    assert!(std::fs::read(here("back")).expect("it came") == contents);
+    let refused = far.run(&["put", &far.serve(""), &here("big"), "new"]);
+    assert!(refused.failed(1).contains("the folder is served read-only"), "{refused:?}");
+}
+
 /// The command that is run unless there is another serves the folder of the login.
 #[test]
 fn without_a_command_farref_is_found_on_the_path() {

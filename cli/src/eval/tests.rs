@@ -51,7 +51,7 @@ fn b1_what_need_not_be_waited_for_is_not() {
     ] {
         let expr = parse(source).expect("it parses");
         let before = connection.traffic().round_trips;
-        let result = evaluate(&connection, &expr);
+        let result = evaluate(&connection, &expr, &Steps::default());
         assert_eq!(connection.traffic().round_trips - before, round_trips, "{source}");
         assert_eq!(result.is_err(), source.contains('='), "{source}: {result:?}");
         drop(result);
@@ -64,7 +64,8 @@ fn b1_what_need_not_be_waited_for_is_not() {
 fn b1_a_pipelined_read_is_six_messages() {
     let (connection, peer) = pair();
     let before = connection.traffic().messages;
-    let value = evaluate(&connection, &parse("list(7, 8).pop()").expect("it parses")).expect("a value");
+    let value =
+        evaluate(&connection, &parse("list(7, 8).pop()").expect("it parses"), &Steps::default()).expect("a value");
     assert_eq!(value, 8.into());
     until(|| connection.is_at_baseline() && peer.is_at_baseline());
     // Two calls, two returns, the end of the promise and the release of the list.
@@ -81,7 +82,7 @@ fn the_step_that_failed_first_is_found() {
         ("echo(1)(2)", "(2)", ErrorCode::Unsupported),
         ("list([echo()])", "echo()", ErrorCode::BadArguments),
     ] {
-        let fault = evaluate(&connection, &parse(source).expect("it parses")).expect_err("it fails");
+        let fault = evaluate(&connection, &parse(source).expect("it parses"), &Steps::default()).expect_err("it fails");
         assert_eq!(&source[fault.span.start..fault.span.end], place, "{source}: {fault:?}");
         assert!(matches!(fault.error, Error::Refused(found, _) if found == code), "{source}: {fault:?}");
     }

@@ -93,6 +93,24 @@ pub fn run(command: &mut Command) -> Run {
     Run { stdout: text(stdout), stderr: text(stderr), code: status.code() }
 }
 
+/// What comes after so many bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    End,
+    Wait,
+}
+
+const PASS: &str = "
+import os, signal, sys
+left = int(sys.argv[1])
+while left and (data := os.read(0, min(left, 65536))):
+    left -= len(data)
+    while data:
+        data = data[os.write(1, data):]
+if sys.argv[2:]:
+    signal.pause()
+";
+
 /// A small tree of files, and the ways to serve it.
 pub struct Served(pub TempDir);
 
@@ -127,6 +145,34 @@ impl Served {
     pub fn command(&self) -> String {
         let quoted = |path: &Path| format!("'{}'", path.display());
         format!("{} serve --stdio --root {}", quoted(Path::new(FARREF)), quoted(&self.root()))
+    }
+
+    /// The words of a command that passes on so many bytes as they come, and then ends, or does nothing for ever.
+    pub fn pass(&self, bytes: usize, then: Then) -> String {
+        let script = self.0.path().join("pass.py");
+        fs::write(&script, PASS).expect("a file");
+        format!(
+            "python3 {} {bytes} {}",
+            quote(&script.display().to_string()),
+            if then == Then::End { "" } else { "wait" }
+        )
+    }
+
+    /// The URL of a server of which so many bytes come here.
+    pub fn cut(&self, bytes: usize, then: Then) -> String {
+        let fifo = quote(&self.0.path().join("fifo").display().to_string());
+        let (serve, pass) = (self.command(), self.pass(bytes, then));
+        // The shell becomes the command that passes them on: what ends it is the end.
+        let serve = format!("rm -f {fifo}; mkfifo {fifo}; exec 4<&0; {serve} --write <&4 4<&- >{fifo} &");
+        format!("pipe:sh -c {}", quote(&format!("{serve} exec {pass} <{fifo} 4<&-")))
+    }
+
+    /// The URL of a server to which so many bytes go from here.
+    pub fn cut_off(&self, bytes: usize, then: Then) -> String {
+        let fifo = quote(&self.0.path().join("fifo").display().to_string());
+        let (serve, pass) = (self.command(), self.pass(bytes, then));
+        let serve = format!("rm -f {fifo}; mkfifo {fifo}; {serve} --write <{fifo} &");
+        format!("pipe:sh -c {}", quote(&format!("{serve} exec {pass} >{fifo}")))
     }
 
     /// Evaluates with the roots of the demonstration at hand.
