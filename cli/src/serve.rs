@@ -1,9 +1,10 @@
 //! `farref serve`: the files of a folder as objects.
 
 use std::io::{self, IsTerminal};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::{process, thread};
 
-use farref_pipe::{Directory, Ended, Options, take_stdio};
+use farref_pipe::{Connection, Directory, Ended, Options, take_stdio};
 
 use crate::args::ServeArgs;
 use crate::exit::{Exit, Failure};
@@ -28,12 +29,50 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
     if args.demo {
         directory = roots::demo(directory, &share);
     }
+    let leaving = Leaving::on_signal().map_err(|error| Failure::new(Exit::Local, error.to_string()))?;
     let connection = farref_pipe::open(input, output, directory, Options::default())?;
     share.connected(&connection);
+    leaving.connected(&connection);
     let ended = connection.wait_closed();
     share.end();
     match ended {
         Ended::PeerClosed(_) | Ended::LinkLost | Ended::Closed(_) => Ok(()),
         fault => Err(Failure::new(Exit::NoPeer, format!("the session ended: {fault}"))),
+    }
+}
+
+/// Ends the session, and so the program, when SIGTERM or SIGINT says so.
+#[derive(Clone, Default)]
+struct Leaving(Arc<OnceLock<Connection>>);
+
+impl Leaving {
+    #[cfg(unix)]
+    fn on_signal() -> io::Result<Self> {
+        use signal_hook::consts::{SIGINT, SIGTERM};
+        use signal_hook::iterator::Signals;
+
+        let mut signals = Signals::new([SIGINT, SIGTERM])?;
+        let leaving = Self::default();
+        let told = leaving.clone();
+        thread::Builder::new().name("farref-signals".into()).spawn(move || {
+            for _ in signals.forever() {
+                match told.0.get() {
+                    Some(connection) => connection.close(),
+                    // Nobody is served yet.
+                    None => process::exit(Exit::Done as i32),
+                }
+            }
+        })?;
+        Ok(leaving)
+    }
+
+    #[cfg(not(unix))]
+    fn on_signal() -> io::Result<Self> {
+        Ok(Self::default())
+    }
+
+    fn connected(&self, connection: &Connection) {
+        // It is done once.
+        let _ = self.0.set(connection.clone());
     }
 }

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use common::{FARREF, Served, Then, farref, quote, run, until, within};
+use farref_pipe::{Proxy, Remote, Value};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tempfile::TempDir;
 
@@ -145,6 +146,37 @@ fn a_signal_leaves_nothing_behind() {
         until(|| !is_there(number_in(&number_of)));
         fs::remove_file(number_of).expect("it is there");
     }
+}
+
+/// What it serves is closed, what was not complete is removed, and all is well.
+#[test]
+fn a_server_ends_well_on_a_signal() {
+    let served = Served::new();
+    for number in [Signal::TERM, Signal::INT] {
+        let peer = served.connect(["--write"]);
+        let replacement = peer.connection().root().invoke("replace", ["notes.txt"]).expect("a replacement");
+        let replacement = Proxy::try_from(replacement).expect("a reference");
+        replacement.invoke("write", [Value::from("x")]).expect("it is written");
+        assert_eq!(served.hidden().len(), 1);
+        signal(peer.id(), number);
+        let (peer, ended) = within(move || {
+            let ended = peer.connection().wait_closed();
+            (peer, ended)
+        });
+        assert!(matches!(ended, farref_pipe::Ended::PeerClosed(farref_pipe::CloseCode::Leaving)), "{ended:?}");
+        assert_eq!(within(move || peer.finish().expect("it ends").code()), Some(0));
+        assert!(served.hidden().is_empty());
+    }
+    // Before anybody has come.
+    let mut serve = Command::new(FARREF);
+    serve.args(["serve", "--stdio", "--root"]).arg(served.root());
+    let mut serve =
+        serve.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut preamble = [0];
+    std::io::Read::read_exact(serve.stdout.as_mut().expect("a pipe"), &mut preamble).expect("a preamble");
+    signal(serve.id(), Signal::TERM);
+    let (said, status) = ended(serve);
+    assert_eq!((&*said, status.code()), ("", Some(0)));
 }
 
 #[test]
