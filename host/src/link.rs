@@ -584,7 +584,10 @@ impl Core {
             return;
         }
         let Some(job) = Job::new(self, shared, request) else { return };
-        if let Some(job) = self.lanes.enter(job) {
+        // Most need not be moved around.
+        if job.lane().is_none() && job.is_inline() {
+            self.inline.push(job);
+        } else if let Some(job) = self.lanes.enter(job) {
             self.dispatch(shared, job);
         }
     }

@@ -31,7 +31,8 @@ pub(crate) struct Job {
     cause: Option<Arc<CallState>>,
     /// For the arguments, and later for the result.
     memory: Charge,
-    lane: Option<Lane>,
+    /// The one of our calls that caused it.
+    parent: Option<u16>,
     subject: Subject,
     op: Op,
     args: Args,
@@ -40,12 +41,12 @@ pub(crate) struct Job {
 /// What a call of the peer is for.
 enum Subject {
     Object(Arc<dyn Object>),
-    Value(Value),
+    Value(Box<Value>),
     /// It came home to the peer (ANS-6), or is another peer's.
     Proxy(Proxy),
     Gone,
     /// Its arguments are refused.
-    Refused(Error),
+    Refused(Box<Error>),
 }
 
 /// Calls that run one after the other (ORD-2): those on one object, by its address, that one call caused, or none.
@@ -59,7 +60,7 @@ pub(crate) struct Lanes(FxHashMap<Lane, VecDeque<Job>>);
 impl Lanes {
     /// The call, if it is its turn.
     pub fn enter(&mut self, job: Job) -> Option<Job> {
-        let Some(lane) = job.lane else { return Some(job) };
+        let Some(lane) = job.lane() else { return Some(job) };
         match self.0.entry(lane) {
             Entry::Occupied(mut before) => {
                 before.get_mut().push_back(job);
@@ -126,6 +127,7 @@ impl Answers {
 
 impl Job {
     /// None if the call was answered at once.
+    #[inline]
     pub fn new(core: &mut Core, shared: &Arc<Shared>, request: &Request<'_>) -> Option<Self> {
         let references = core.read_references(shared, request.handles);
         let mut subject = match request.receiver {
@@ -145,7 +147,7 @@ impl Job {
                     false => Err(ReplyError::NoRoom),
                 };
                 match done {
-                    Err(ReplyError::NoRoom) => Subject::Value(core.read_kept(shared, kept)),
+                    Err(ReplyError::NoRoom) => Subject::Value(core.read_kept(shared, kept).into()),
                     _ => return None,
                 }
             }
@@ -154,7 +156,7 @@ impl Job {
             Ok(args) => args,
             Err(error) => {
                 // Nothing else is under way for this call: the error is what it is about.
-                subject = Subject::Refused(error);
+                subject = Subject::Refused(error.into());
                 Args::default()
             }
         };
@@ -169,18 +171,12 @@ impl Job {
             pipelined: request.pipelined,
             cause,
             memory,
-            lane: None,
+            parent: request.parent.map(|parent| parent.id()),
             subject,
             op: request.op,
             args,
         };
         job.go_to_root();
-        job.lane = match &job.subject {
-            Subject::Object(object) if request.parent.is_some() || !object.is_concurrent() => {
-                Some(Lane(Arc::as_ptr(object).cast::<()>() as usize, request.parent.map(|parent| parent.id())))
-            }
-            _ => None,
-        };
         Some(job)
     }
 
@@ -202,8 +198,15 @@ impl Job {
         self.answer
     }
 
+    /// Those that it takes turns with.
+    #[inline]
     pub fn lane(&self) -> Option<Lane> {
-        self.lane
+        match &self.subject {
+            Subject::Object(object) if self.parent.is_some() || !object.is_concurrent() => {
+                Some(Lane(Arc::as_ptr(object).cast::<()>() as usize, self.parent))
+            }
+            _ => None,
+        }
     }
 
     /// Whether calls may wait for its answer.
@@ -238,14 +241,15 @@ impl Job {
 
     /// Runs it here, where nobody may wait.
     pub fn run(self, serving: &mut Serving) -> Done {
-        let Self { answer, cause, memory, lane, subject, op, args, .. } = self;
+        let lane = self.lane();
+        let Self { answer, cause, memory, subject, op, args, .. } = self;
         serving.begin(answer, cause);
         let result = serving.run(|| {
             let work = || match &subject {
                 Subject::Object(object) => object::operate(&**object, op, args),
                 Subject::Value(value) => call::operate_on_value(value, op, &args),
                 Subject::Proxy(proxy) => Remote::operate(proxy, op, args).map_err(forwarded),
-                Subject::Refused(error) => Err(error.clone()),
+                Subject::Refused(error) => Err((**error).clone()),
                 Subject::Gone => Err(Error::Refuse(ErrorCode::NoSuchObject, Vec::new())),
             };
             catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panicked(&*panic)))
@@ -258,7 +262,8 @@ impl Job {
 
     /// As a task: what the object gives is polled as part of serving this call.
     async fn run_as_task(self, shared: Arc<Shared>) {
-        let Self { answer, cause, memory, lane, subject, op, args, .. } = self;
+        let lane = self.lane();
+        let Self { answer, cause, memory, subject, op, args, .. } = self;
         let mut serving = Serving::over(&shared, false);
         serving.begin(answer, cause);
         let mut work: Pin<Box<dyn Future<Output = Result<Value, Error>> + Send>> = match subject {
