@@ -69,3 +69,28 @@ async fn calls_go_both_ways_over_tcp() {
     assert_eq!(seen.load(Ordering::SeqCst), 5);
     until(|| client.is_at_baseline() && server.connections().iter().all(Connection::is_at_baseline)).await;
 }
+
+/// Many calls at once go out in one write, their outcomes come in order, and none is left when the future is dropped.
+#[tokio::test]
+async fn many_calls_go_out_together() {
+    let (client, server) = over_tcp().await;
+    let echo: Proxy = client.root().get("echo").await.expect("a root").try_into().expect("an object");
+    let before = client.traffic();
+    let answers = echo.call_many((0..64).map(|number| [number])).await;
+    assert_eq!(answers, (0..64).map(|number| Ok(Value::Int(number))).collect::<Vec<_>>());
+    let after = client.traffic();
+    assert_eq!((after.messages - before.messages, after.writes - before.writes), (128, 1));
+    // More than the peer serves at a time: they wait for credit.
+    let answers = client.root().invoke_many("slow_echo", (0..500).map(|number| [number])).await;
+    assert!(answers.iter().enumerate().all(|(number, answer)| *answer == Ok(Value::Int(number as i64))));
+    assert_eq!(answers.len(), 500);
+    // What cannot be sent fails alone.
+    let too_long = vec![0; 5 << 20];
+    let answers = echo.call_many([Value::Int(1), Value::Bytes(too_long), Value::Int(2)].map(|value| [value])).await;
+    assert!(matches!(answers[..], [Ok(Value::Int(1)), Err(Error::NotMade(_)), Ok(Value::Int(2))]), "{answers:?}");
+    let mut dropped = Box::pin(echo.call_many((0..10).map(|number| [number])));
+    assert!(std::future::poll_fn(|cx| std::task::Poll::Ready(dropped.as_mut().poll(cx).is_pending())).await);
+    drop(dropped);
+    drop(echo);
+    until(|| client.is_at_baseline() && server.connections().iter().all(Connection::is_at_baseline)).await;
+}

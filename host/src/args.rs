@@ -46,6 +46,13 @@ impl Args {
         self.named.iter().find(|(have, _)| have == name).map(|(_, value)| value)
     }
 
+    /// The values alone.
+    pub(crate) fn into_values(self) -> Vec<Value> {
+        let mut values = self.positional;
+        values.extend(self.named.into_iter().map(|(_, value)| value));
+        values
+    }
+
     /// All values, in wire order.
     pub(crate) fn values(&self) -> impl Iterator<Item = &Value> {
         self.positional.iter().chain(self.named.iter().map(|(_, value)| value))

@@ -1,8 +1,7 @@
 //! Calls to the peer: their arguments written, their outcome read, and whoever waits for it.
 
 use std::cell::RefCell;
-use std::collections::{HashSet, VecDeque};
-use std::pin::Pin;
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
@@ -18,6 +17,7 @@ use farref_core::value::{Outcome, Top, Value as Borrowed, ValueError, ValueWrite
 use crate::args::Args;
 use crate::error::Error;
 use crate::link::{Core, Dropped, Lack, Shared, lock};
+use crate::many::OneOfMany;
 use crate::pool::Garbage;
 use crate::proxy::{Promise, Proxy, ProxyInner};
 use crate::value::{Reference, Value, memory_of};
@@ -40,7 +40,7 @@ struct State {
 
 /// What a call builds on.
 #[derive(Default)]
-struct Needs {
+pub(crate) struct Needs {
     /// The calls whose answers it named: if it is broken, the reason is theirs. They are not given up meanwhile.
     named: Vec<Arc<OpenCall>>,
     /// The virtual time at which the last of the answers came that were there already. Without computing time, these would
@@ -81,7 +81,7 @@ impl Drop for OpenCall {
 pub(crate) enum Caller {
     One(Arc<CallState>),
     /// One of many that were made at once.
-    Of(Arc<ManyState>, usize),
+    Of(OneOfMany),
 }
 
 impl Caller {
@@ -96,7 +96,7 @@ impl Caller {
                 }
                 core.garbage.extend(Garbage::last_of(state));
             }
-            Self::Of(many, index) => many.settle(index, result, &mut core.wakes),
+            Self::Of(one) => core.settle_one(one, result),
         }
     }
 
@@ -310,64 +310,6 @@ impl CallState {
     }
 }
 
-/// What is known of many calls that were made at once.
-pub(crate) struct ManyState(Mutex<ManyInner>);
-
-struct ManyInner {
-    calls: Vec<OneOfMany>,
-    left: usize,
-    waiting: Option<Waker>,
-}
-
-enum OneOfMany {
-    Open(Question),
-    Settled(Result<Value, Error>),
-}
-
-/// Many calls that were made at once. Dropping it abandons those that have not returned.
-pub(crate) struct Many {
-    shared: Arc<Shared>,
-    state: Arc<ManyState>,
-}
-
-impl ManyState {
-    fn settle(&self, index: usize, result: Result<Value, Error>, wakes: &mut Vec<Waker>) {
-        let mut many = lock(&self.0);
-        many.left -= 1;
-        many.calls[index] = OneOfMany::Settled(result);
-        if many.left == 0 {
-            wakes.extend(many.waiting.take());
-        }
-    }
-}
-
-impl Future for Many {
-    type Output = Vec<Result<Value, Error>>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut many = lock(&self.state.0);
-        if many.left > 0 {
-            many.waiting = Some(cx.waker().clone());
-            return Poll::Pending;
-        }
-        let results = std::mem::take(&mut many.calls).into_iter().filter_map(|call| match call {
-            OneOfMany::Settled(result) => Some(result),
-            OneOfMany::Open(_) => None,
-        });
-        Poll::Ready(results.collect())
-    }
-}
-
-impl Drop for Many {
-    fn drop(&mut self) {
-        for call in &lock(&self.state.0).calls {
-            if let OneOfMany::Open(question) = call {
-                self.shared.note_dropped(Dropped::Call(*question));
-            }
-        }
-    }
-}
-
 /// What a call is for.
 #[derive(Clone, Copy)]
 pub(crate) enum Target<'t> {
@@ -456,64 +398,8 @@ impl Plan<'_> {
     }
 }
 
-/// Calls made between two turns of the lock: few enough for an allocator to have their memory at hand.
-const TOGETHER: usize = 6;
-
-/// Makes calls with each of these arguments at once: they go out together, and the outcomes come together.
-pub(crate) async fn many(
-    proxy: &Arc<ProxyInner>,
-    op: Op,
-    name: Option<&str>,
-    args: impl IntoIterator<Item = Args>,
-) -> Many {
-    let shared = proxy.shared().clone();
-    let mut all = args.into_iter();
-    let calls = Vec::with_capacity(all.size_hint().0);
-    let state = Arc::new(ManyState(Mutex::new(ManyInner { calls, left: 0, waiting: None })));
-    let many = Many { shared: shared.clone(), state: state.clone() };
-    // A few at a time, and made before the lock is taken: the iterator is code of users.
-    let mut few = VecDeque::with_capacity(TOGETHER);
-    loop {
-        few.extend(all.by_ref().take(TOGETHER));
-        if few.is_empty() {
-            return many;
-        }
-        let lacking = {
-            let parent = current_parent(&shared);
-            let mut core = shared.lock();
-            let mut inner = lock(&state.0);
-            let mut lacking = None;
-            while let Some(args) = few.front_mut() {
-                let mut needs = Needs::default(); // a promise among the arguments is not held on to
-                let call =
-                    Call { callee: Callee::Import(proxy.import()), op, references: &[], pipelined: false, parent };
-                match core.make_call(&shared, call, name, args, &mut needs) {
-                    Ok(question) => {
-                        let index = inner.calls.len();
-                        inner.calls.push(OneOfMany::Open(question));
-                        inner.left += 1;
-                        core.add_call(question, Caller::Of(state.clone(), index));
-                    }
-                    Err(NotStarted::Wait(listener)) => {
-                        lacking = Some(listener);
-                        break;
-                    }
-                    Err(NotStarted::Error(error)) => inner.calls.push(OneOfMany::Settled(Err(error))),
-                }
-                few.pop_front();
-            }
-            drop(inner);
-            shared.unlock(core);
-            lacking
-        };
-        if let Some(listener) = lacking {
-            listener.await;
-        }
-    }
-}
-
 /// The peer's call that is being served here.
-fn current_parent(shared: &Arc<Shared>) -> Option<Answer> {
+pub(crate) fn current_parent(shared: &Arc<Shared>) -> Option<Answer> {
     CURRENT.with_borrow(|current| match &current.shared {
         Some(serving) if Arc::ptr_eq(serving, shared) => current.answer,
         _ => None,
@@ -534,7 +420,7 @@ impl Drop for WasTold {
     }
 }
 
-enum NotStarted {
+pub(crate) enum NotStarted {
     Error(Error),
     Wait(EventListener),
 }
@@ -546,7 +432,7 @@ impl From<Error> for NotStarted {
 }
 
 impl Core {
-    fn make_call(
+    pub fn make_call(
         &mut self,
         shared: &Arc<Shared>,
         call: Call<'_>,

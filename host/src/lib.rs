@@ -19,6 +19,7 @@ mod container;
 mod error;
 mod function;
 mod link;
+mod many;
 mod object;
 mod objects;
 mod pool;

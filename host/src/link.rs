@@ -20,6 +20,7 @@ use crate::budget::Budget;
 use crate::call::{self, Caller, Serving};
 use crate::connection::{Connection, Options};
 use crate::error::Error;
+use crate::many::{Manies, ManyKey};
 use crate::object::Directory;
 use crate::objects::LocalObjects;
 use crate::pool::{Garbage, Work};
@@ -96,6 +97,7 @@ impl Link {
             objects: LocalObjects::new(Arc::new(directory)),
             proxies: Vec::new(),
             calls: Vec::new(),
+            manies: Manies::default(),
             lanes: Lanes::default(),
             inline: Vec::new(),
             done: Vec::new(),
@@ -297,6 +299,7 @@ pub(crate) struct Core {
     proxies: Vec<Weak<ProxyInner>>,
     /// Open calls by their id.
     calls: Vec<Option<(Question, Caller)>>,
+    pub manies: Manies,
     pub lanes: Lanes,
     /// Calls of the peer to be run by whoever has the lock, as soon as it has given it up.
     pub inline: Vec<Job>,
@@ -327,6 +330,7 @@ pub(crate) struct Core {
 pub(crate) enum Dropped {
     Import(Import),
     Call(Question),
+    Many(ManyKey),
 }
 
 /// What a call of ours has to wait for.
@@ -726,6 +730,9 @@ impl Core {
                     *proxy = Weak::new();
                 }
                 let _ = self.session.release(import);
+            }
+            Dropped::Many(key) => {
+                self.forget_many(key).into_iter().for_each(|question| self.forget(Dropped::Call(question)));
             }
             Dropped::Call(question) => {
                 let _ = self.session.cancel(question, farref_core::message::FinishMode::Abandon);

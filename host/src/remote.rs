@@ -9,6 +9,7 @@ use farref_core::session::CallError;
 use crate::args::Args;
 use crate::call::{self, OpenCall, Plan, Target, block_on};
 use crate::error::Error;
+use crate::many;
 use crate::object::{self, Member, Runs};
 use crate::proxy::{Pending, Promise, Proxy};
 use crate::value::{Reference, Value};
@@ -290,7 +291,7 @@ impl Proxy {
     ///
     /// No promises among the arguments; what a callback within one of the calls costs is not in [`Traffic::round_trips`](crate::Traffic).
     pub async fn call_many<A: Into<Args>>(&self, args: impl IntoIterator<Item = A>) -> Vec<Result<Value, Error>> {
-        call::many(self.inner(), Op::Call, None, args.into_iter().map(Into::into)).await.await
+        many::many(self.inner(), Op::Call, None, args.into_iter().map(Into::into)).await.await
     }
 
     /// Calls a method with each of these arguments: see [`Self::call_many`].
@@ -299,7 +300,7 @@ impl Proxy {
         name: &str,
         args: impl IntoIterator<Item = A>,
     ) -> Vec<Result<Value, Error>> {
-        call::many(self.inner(), Op::CallMethod, Some(name), args.into_iter().map(Into::into)).await.await
+        many::many(self.inner(), Op::CallMethod, Some(name), args.into_iter().map(Into::into)).await.await
     }
 }
 
