@@ -85,7 +85,7 @@ impl<S: Stream> Carrier<S> {
             link,
             tasks,
             input: Input::default(),
-            output: Output { buffer: PREAMBLE.to_vec(), left: 0..PREAMBLE.len(), spare: Spare::default() },
+            output: Output { buffer: PREAMBLE.to_vec(), left: 0..PREAMBLE.len(), ..Output::default() },
             handshake,
             timed_out: timed_out(options),
             stall: Stall { limit: options.stall, until: None },
@@ -283,9 +283,12 @@ impl Input {
 }
 
 /// What was taken from the session and is not written yet.
+#[derive(Default)]
 struct Output {
     buffer: Vec<u8>,
     left: Range<usize>,
+    /// Streams with a buffer of their own, TLS above all, are still to be told that this is all for now.
+    is_unflushed: bool,
     spare: Spare,
 }
 
@@ -302,7 +305,6 @@ impl Output {
         stall: &mut Stall,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<Written>> {
-        let mut wrote = false;
         loop {
             if self.left.is_empty() {
                 if self.spare.is_too_large(self.buffer.len(), self.left.end) {
@@ -311,9 +313,9 @@ impl Output {
                 match link.take_output(&mut self.buffer) {
                     Some(taken) if taken.is_empty() => {
                         self.left = 0..0;
-                        // Streams with a buffer of their own, TLS above all, are told that this is all for now.
-                        if wrote {
-                            let _ = Pin::new(stream).poll_flush(cx)?;
+                        if self.is_unflushed {
+                            ready!(Pin::new(stream).poll_flush(cx))?;
+                            self.is_unflushed = false;
                         }
                         return Poll::Ready(Ok(Written::All));
                     }
@@ -325,7 +327,7 @@ impl Output {
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            wrote = true;
+            self.is_unflushed = true;
             link.count_write();
             stall.until = None;
             self.left.start += count;

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use farref_tokio::{
-    AsyncFunction, Connection, Directory, Error, Function, Options, Proxy, Reference, Remote, Server, ServerOptions,
-    Value,
+    AsyncFunction, Connection, Directory, Error, Function, Options, Peer, Proxy, Reference, Remote, Server,
+    ServerOptions, Value,
 };
+use tokio::io::BufStream;
 
 /// What the tests call.
 fn directory() -> Directory {
@@ -93,4 +94,21 @@ async fn many_calls_go_out_together() {
     drop(dropped);
     drop(echo);
     until(|| client.is_at_baseline() && server.connections().iter().all(Connection::is_at_baseline)).await;
+}
+
+/// What a stream has taken and holds back, as TLS does while the socket takes no more, is written in the end.
+#[tokio::test]
+async fn what_a_stream_holds_back_is_written() {
+    let server = Server::new(directory(), ServerOptions::default());
+    // It takes 8 KiB at once, and lets out what others have read.
+    let (here, there) = tokio::io::duplex(64);
+    server.serve(BufStream::new(there), Peer::named("a pipe"));
+    let connecting = farref_tokio::start(BufStream::new(here), Directory::new(), Options::default());
+    let client = connecting.await.expect("it connects");
+    let root = client.root();
+    for size in [1, 100, 5000, 20_000] {
+        let value = Value::Bytes(vec![1; size]);
+        let echoed = tokio::time::timeout(Duration::from_secs(30), root.invoke("echo", [value.clone()])).await;
+        assert_eq!(echoed, Ok(Ok(value)));
+    }
 }
