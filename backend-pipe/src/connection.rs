@@ -14,7 +14,9 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use farref_core::frame::{PREAMBLE, PreambleScanner, Scan};
-use farref_host::{Connection, Directory, Driver, Error, Link, Options, Received, Threads, Work};
+use farref_host::{
+    Connection, Directory, Driver, Error, KeyFailure, KeyRefusal, Link, Options, Received, Threads, Work,
+};
 
 #[cfg(unix)]
 use crate::unix::{Interrupt, TryWrite};
@@ -59,6 +61,10 @@ fn start(
     directory: Directory,
     options: Options,
 ) -> Result<Connection, Error> {
+    if options.key.is_some() {
+        let why = "a key cannot be checked over pipes yet";
+        return Err(Error::Io(ErrorKind::Unsupported, why.into()));
+    }
     let handshake = options.handshake;
     let pipe = Arc::new(Pipe {
         output: Mutex::new(Output { sink: Some(sink), buffer: PREAMBLE.to_vec(), left: 0..PREAMBLE.len() }),
@@ -196,8 +202,10 @@ impl Pipe {
                 streak = 0;
             }
         }
-        if input.scanner.is_some() {
-            link.fail(Error::NoPeer);
+        if let Some(scanner) = &input.scanner {
+            // KEY-2: it has a key, and this side has none.
+            let key_wanted = Error::Key(KeyFailure::Refused(KeyRefusal::KeyWanted));
+            link.fail(if scanner.wants_key() { key_wanted } else { Error::NoPeer });
         }
         drop(input);
         drop(over);

@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread;
@@ -14,8 +14,8 @@ use farref_core::frame::{BANNER_LIMIT, PREAMBLE};
 use farref_core::message::{CloseCode, Message};
 use farref_core::session::Rule;
 use farref_pipe::{
-    Action, Args, CallError, ChildProcess, Connection, Directory, Ended, Error, ErrorCode, Function, Object, Options,
-    Reference, Remote, Value,
+    Action, Args, CallError, ChildProcess, Connection, Directory, Ended, Error, ErrorCode, Function, Key, KeyFailure,
+    KeyRefusal, Object, Options, Reference, Remote, Value,
 };
 
 /// What a scripted peer has sent, and what comes back.
@@ -52,6 +52,21 @@ fn what_is_no_peer_is_told_as_such() {
     assert!(matches!(scripted(&[b'x'; BANNER_LIMIT + 100]), Err(Error::NoPeer)));
     let banner = [vec![b'x'; BANNER_LIMIT], PREAMBLE.to_vec(), hello()].concat();
     assert!(scripted(&banner).is_ok());
+}
+
+/// KEY-2: a peer that begins the key check is told from no peer; and a key that cannot be checked is not left out.
+#[test]
+fn a_peer_that_wants_a_key_is_told_as_such() {
+    let wanted = Error::Key(KeyFailure::Refused(KeyRefusal::KeyWanted));
+    for refusal in [&b"\xFFfarkey\n\x01\x05\x01"[..], b"Welcome\n\xFFfarkey\n\x01\x01"] {
+        assert_eq!(scripted(refusal).expect_err("there is no session"), wanted);
+    }
+    assert_eq!(wanted.to_string(), "the peer wants a key");
+    let (left, _right) = UnixStream::pair().expect("a socket pair");
+    let options = Options { key: Key::new(&[1; 32]).ok(), ..Options::default() };
+    let refused = farref_pipe::open(left.try_clone().expect("a clone"), left, Directory::new(), options);
+    let unsupported = Error::Io(ErrorKind::Unsupported, "a key cannot be checked over pipes yet".into());
+    assert_eq!(refused.expect_err("it would not be checked"), unsupported);
 }
 
 /// HEL-5: a channel that gives back what is written into it has no peer behind it.

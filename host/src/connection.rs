@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::{fmt, io};
 
+use farref_core::key::Key;
 use farref_core::message::CloseCode;
 use farref_core::session::{Ended, Import, Tables};
 
@@ -41,6 +42,9 @@ pub struct Options {
     /// How long the peer may take from the start until its Hello is read, a banner and a login included;
     /// [`Duration::MAX`] is no limit.
     pub handshake: Duration,
+    /// What the peer has to know as well, before anything else is said: see [`Key`]. Sockets only, so far; a backend that
+    /// cannot check it refuses to connect.
+    pub key: Option<Key>,
     /// How long output may wait for a peer that reads nothing. Sockets only: a pipe cannot tell.
     pub stall: Duration,
     /// Memory that it shares with other connections.
@@ -63,6 +67,7 @@ impl Default for Options {
             output: 16 << 20,
             store: 32 << 20,
             handshake: Duration::from_secs(10),
+            key: None,
             stall: Duration::from_secs(30),
             memory: Budget::unlimited(),
         }

@@ -2,6 +2,7 @@
 
 use std::{fmt, io};
 
+use farref_core::key;
 use farref_core::message::ErrorCode;
 use farref_core::session::{CallError, Ended};
 
@@ -25,6 +26,8 @@ pub enum Error {
     Ended(Ended),
     /// What was read is no farref peer: no preamble within the first 64 KiB, or before the end.
     NoPeer,
+    /// The check of the shared key failed, or the peer wants one: see [`Options::key`](crate::Options::key).
+    Key(key::Failure),
     /// The connection could not be set up.
     Io(io::ErrorKind, String),
     /// Something of another connection, or a promise, stands where it cannot; or what the peer gave is not what was asked for.
@@ -84,6 +87,7 @@ impl fmt::Display for Error {
             Self::NotMade(error) => error.fmt(out),
             Self::Ended(ended) => ended.fmt(out),
             Self::NoPeer => out.write_str("no farref peer answers there"),
+            Self::Key(failure) => failure.fmt(out),
             Self::Io(_, text) => out.write_str(text),
             Self::Misplaced(what) => out.write_str(what),
         }
@@ -120,6 +124,15 @@ fn refused(out: &mut fmt::Formatter<'_>, code: ErrorCode, detail: Option<&Value>
 }
 
 impl std::error::Error for Error {}
+
+impl From<key::Failure> for Error {
+    fn from(failure: key::Failure) -> Self {
+        match failure {
+            key::Failure::NoPeer => Self::NoPeer,
+            failure => Self::Key(failure),
+        }
+    }
+}
 
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Self {

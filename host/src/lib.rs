@@ -34,6 +34,7 @@ pub use connection::{Connection, Options, Traffic};
 pub use container::{List, Map};
 pub use error::Error;
 pub use farref_core::dispatch::MemberKind;
+pub use farref_core::key::{BadKey, Failure as KeyFailure, Key, Refusal as KeyRefusal};
 pub use farref_core::message::{CloseCode, ErrorCode, Op};
 pub use farref_core::session::{CallError, Ended, Tables};
 pub use function::{AsyncFunction, Function};
