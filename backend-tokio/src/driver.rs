@@ -13,12 +13,12 @@ use std::time::Duration;
 use atomic_waker::AtomicWaker;
 use farref_core::frame::{PREAMBLE, PreambleScanner, Scan};
 use farref_core::message::CloseCode;
-use farref_host::{Driver, Error, Link, Options, Received, Threads, Work};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use farref_host::{Driver, Error, KeyFailure, KeyRefusal, Link, Options, Received, Threads, Work};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::runtime::Handle;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Sleep, sleep, sleep_until};
 
-use crate::connect::timed_out;
+use crate::connect::{Patience, fault};
 
 /// How work of a session is done, and who is woken for its output.
 pub(crate) struct Tasks {
@@ -71,23 +71,22 @@ pub(crate) struct Carrier<S> {
     input: Input,
     output: Output,
     handshake: Option<Pin<Box<Sleep>>>,
-    timed_out: Error,
+    patience: Patience,
     stall: Stall,
     /// Nothing is written any more.
     is_mute: bool,
 }
 
 impl<S: Stream> Carrier<S> {
-    pub fn new(stream: S, link: Link, tasks: Arc<Tasks>, options: &Options) -> Self {
-        let handshake = (options.handshake < Duration::MAX).then(|| Box::pin(sleep(options.handshake)));
+    pub fn new(stream: S, link: Link, tasks: Arc<Tasks>, options: &Options, patience: Patience) -> Self {
         Self {
             stream,
             link,
             tasks,
             input: Input::default(),
             output: Output { buffer: PREAMBLE.to_vec(), left: 0..PREAMBLE.len(), ..Output::default() },
-            handshake,
-            timed_out: timed_out(options),
+            handshake: patience.end().map(|end| Box::pin(sleep_until(end))),
+            patience,
             stall: Stall { limit: options.stall, until: None },
             is_mute: false,
         }
@@ -101,16 +100,7 @@ impl<S: Stream> Carrier<S> {
         // What the session still says, a Close above all, goes out; but not for ever.
         let last = async {
             poll_fn(|cx| self.poll_last(cx)).await?;
-            // Bytes of the peer that are not read would make the kernel take back what was just written.
-            let mut scrap = [0; 1024];
-            for _ in 0..64 {
-                let mut buffer = ReadBuf::new(&mut scrap);
-                poll_fn(|cx| Pin::new(&mut self.stream).poll_read(cx, &mut buffer)).await?;
-                if buffer.filled().is_empty() {
-                    break;
-                }
-            }
-            io::Result::Ok(())
+            read_to_end(&mut self.stream).await
         };
         let _ = tokio::time::timeout(LINGER, last).await;
     }
@@ -121,7 +111,7 @@ impl<S: Stream> Carrier<S> {
             && handshake.as_mut().poll(cx).is_ready()
         {
             tracing::debug!("no Hello in time");
-            self.link.fail(self.timed_out.clone());
+            self.link.fail(self.patience.error());
             return Poll::Ready(());
         }
         if self.poll_output(cx).is_ready() {
@@ -146,10 +136,22 @@ impl<S: Stream> Carrier<S> {
                             self.link.fail(Error::NoPeer);
                             return Poll::Ready(());
                         }
+                        Heard::KeyWanted => {
+                            self.link.fail(Error::Key(KeyFailure::Refused(KeyRefusal::KeyWanted)));
+                            return Poll::Ready(());
+                        }
                         Heard::Over => return Poll::Ready(()),
                     }
                 }
-                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Err(error)) => {
+                    // A server tells only now that it refuses a client's certificate, when for the client all went well.
+                    if !self.link.is_ready()
+                        && let Some(fault) = fault(&error)
+                    {
+                        self.link.fail(fault);
+                    }
+                    return Poll::Ready(());
+                }
                 // What can wait for more output does so until those had their turn who may have some.
                 Poll::Pending if is_quiet => return Poll::Pending,
                 Poll::Pending => break,
@@ -198,6 +200,26 @@ impl<S: Stream> Carrier<S> {
     }
 }
 
+/// After the last that was written: bytes of the peer that nobody reads would make the kernel take it back.
+async fn read_to_end(stream: &mut impl Stream) -> io::Result<()> {
+    let mut scrap = [0; 1024];
+    for _ in 0..64 {
+        if stream.read(&mut scrap).await? == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Ends a stream on which the last was said.
+pub(crate) async fn hang_up(mut stream: impl Stream) {
+    let last = async {
+        stream.shutdown().await?;
+        read_to_end(&mut stream).await
+    };
+    let _ = tokio::time::timeout(LINGER, last).await;
+}
+
 /// A task that is dropped with its runtime ends its session.
 struct OnDrop(Link);
 
@@ -229,6 +251,7 @@ enum Heard {
     Some(farref_host::Output),
     Over,
     NoPeer,
+    KeyWanted,
 }
 
 impl Input {
@@ -249,6 +272,8 @@ impl Input {
                     self.filled = 0..0;
                     return Poll::Ready(Ok(Heard::Some(farref_host::Output::None)));
                 }
+                // KEY-2: it has a key, and this side has none.
+                Scan::NoPeer if scanner.wants_key() => return Poll::Ready(Ok(Heard::KeyWanted)),
                 Scan::NoPeer => return Poll::Ready(Ok(Heard::NoPeer)),
             }
             self.scanner = None;

@@ -30,24 +30,38 @@
 //! # }
 //! ```
 //!
+//! [`connect_tls`] and [`Server::listen_tls`] are the same, encrypted. With an [`Options::key`] both sides have to know it before a
+//! session begins. SECURITY.md says what each of them gives.
+//!
 //! A [`Connection`] is cloned and shared by tasks and threads; both runtimes of tokio will do. Dropping a [`Proxy`] releases
 //! its object, dropping a future abandons its call. One task carries the bytes of a connection, so that many messages go out in
 //! one system call; objects that [run inline](Runs::Inline) are served by it, [async ones](AsyncObject) by tasks, all others by
 //! threads.
 
+// With TLS, which can be left out.
+#![cfg_attr(not(feature = "tls"), allow(rustdoc::broken_intra_doc_links))]
+
 mod connect;
 mod driver;
+mod key;
 mod server;
+#[cfg(feature = "tls")]
+mod tls;
 #[cfg(unix)]
 mod unix;
 
+#[cfg(feature = "tls")]
+pub use connect::connect_tls;
 #[cfg(unix)]
 pub use connect::connect_unix;
 pub use connect::{connect_tcp, start};
 pub use driver::Stream;
 pub use farref_host::{
-    Action, Args, Async, AsyncFunction, AsyncItems as Items, AsyncObject, AsyncRemote as Remote, Budget, CallError,
-    CloseCode, Connection, Directory, Ended, Error, ErrorCode, Exception, Function, List, Map, Member, MemberKind,
-    Object, Op, Options, Pending, Promise, Proxy, Reference, Runs, Tables, Traffic, Value,
+    Action, Args, Async, AsyncFunction, AsyncItems as Items, AsyncObject, AsyncRemote as Remote, BadKey, Budget,
+    CallError, CloseCode, Connection, Directory, Ended, Error, ErrorCode, Exception, Function, Key, KeyFailure,
+    KeyRefusal, List, Map, Member, MemberKind, Object, Op, Options, Pending, Promise, Proxy, Reference, Runs, Tables,
+    Traffic, Value,
 };
 pub use server::{Counters, Peer, PeerAddress, Server, ServerOptions, Validator};
+#[cfg(feature = "tls")]
+pub use tls::{Authorities, Certificate, Identity, TlsClient, TlsError, TlsServer};

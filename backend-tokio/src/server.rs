@@ -7,19 +7,22 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use farref_host::{Budget, CloseCode, Connection, Directory, Error, Link, Options, Threads};
-use tokio::net::{TcpListener, ToSocketAddrs};
+use farref_core::key::Role;
+use farref_host::{Budget, CloseCode, Connection, Directory, Ended, Error, Link, Options, Threads};
+use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tracing::Instrument;
 
-use crate::connect::carry;
+use crate::connect::{Patience, carry};
 use crate::driver::Stream;
+use crate::key;
 
 /// What a server accepts and may use.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
-    /// What each connection may use; its [`Options::memory`] is replaced by that of the server.
+    /// What each connection may use, and the key that its peer has to know; its [`Options::memory`] is replaced by that of the
+    /// server.
     pub connection: Options,
     /// Sessions at a time. A peer that would be one more is told that the server is out of resources.
     pub connections: usize,
@@ -58,12 +61,15 @@ impl Default for ServerOptions {
     }
 }
 
-/// Who connects, as far as it is known before anything is said.
+/// Who connects, as far as it is known before a session begins.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Peer {
     /// Where from.
     pub address: PeerAddress,
+    /// The certificate that it showed to [`Server::listen_tls`], which was found to be good.
+    #[cfg(feature = "tls")]
+    pub certificate: Option<crate::Certificate>,
 }
 
 /// Where a peer connects from.
@@ -81,22 +87,36 @@ pub enum PeerAddress {
 impl Peer {
     /// A peer about which nothing is known but a name.
     pub fn named(name: impl Into<String>) -> Self {
-        Self { address: PeerAddress::Other(name.into()) }
+        Self::at(PeerAddress::Other(name.into()))
+    }
+
+    fn at(address: PeerAddress) -> Self {
+        Self {
+            address,
+            #[cfg(feature = "tls")]
+            certificate: None,
+        }
     }
 }
 
 impl fmt::Display for Peer {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.address {
-            PeerAddress::Tcp(address) => address.fmt(out),
-            PeerAddress::Unix(Some(user)) => write!(out, "user {user}"),
-            PeerAddress::Unix(None) => out.write_str("a Unix socket"),
-            PeerAddress::Other(name) => out.write_str(name),
+        self.address.fmt(out)
+    }
+}
+
+impl fmt::Display for PeerAddress {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(out),
+            Self::Unix(Some(user)) => write!(out, "user {user}"),
+            Self::Unix(None) => out.write_str("a Unix socket"),
+            Self::Other(name) => out.write_str(name),
         }
     }
 }
 
-/// Decides who is admitted: a function of the [`Peer`]. Who is not is told so, and nothing else.
+/// Decides who is admitted: a function of the [`Peer`], after TLS and the key. Who is not is told so, and nothing else.
 #[derive(Clone)]
 pub struct Validator(Arc<dyn Fn(&Peer) -> bool + Send + Sync>);
 
@@ -177,6 +197,29 @@ impl Server {
     /// Listens on TCP, without encryption: see SECURITY.md for who can listen in. Port 0 is any free one; the address is told.
     pub async fn listen_tcp(&self, address: impl ToSocketAddrs) -> Result<SocketAddr, Error> {
         let listener = TcpListener::bind(address).await?;
+        self.listen_on(listener, Self::serve)
+    }
+
+    /// As [`Self::listen_tcp`], encrypted.
+    #[cfg(feature = "tls")]
+    pub async fn listen_tls(&self, address: impl ToSocketAddrs, tls: &crate::TlsServer) -> Result<SocketAddr, Error> {
+        let listener = TcpListener::bind(address).await?;
+        let tls = tls.clone();
+        self.listen_on(listener, move |server, stream, peer| {
+            let tls = tls.clone();
+            let address = peer.address.clone();
+            server.take(&address, async move {
+                let (stream, certificate) = tls.accept(stream).await?;
+                Ok((stream, Peer { certificate, ..peer }))
+            });
+        })
+    }
+
+    fn listen_on(
+        &self,
+        listener: TcpListener,
+        take: impl Fn(&Self, TcpStream, Peer) + Send + 'static,
+    ) -> Result<SocketAddr, Error> {
         let local = listener.local_addr()?;
         let server = self.clone();
         self.listen(async move {
@@ -184,7 +227,7 @@ impl Server {
                 match listener.accept().await {
                     Ok((stream, address)) => {
                         let _ = stream.set_nodelay(true);
-                        server.serve(stream, Peer { address: PeerAddress::Tcp(address) });
+                        take(&server, stream, Peer::at(PeerAddress::Tcp(address)));
                     }
                     Err(error) => not_accepted(&error).await,
                 }
@@ -204,7 +247,7 @@ impl Server {
                 match socket.accept().await {
                     Ok(stream) => {
                         let user = stream.peer_cred().ok().map(|who| who.uid());
-                        server.serve(stream, Peer { address: PeerAddress::Unix(user) });
+                        server.serve(stream, Peer::at(PeerAddress::Unix(user)));
                     }
                     Err(error) => not_accepted(&error).await,
                 }
@@ -222,7 +265,17 @@ impl Server {
 
     /// Serves a peer over a stream that was accepted elsewhere. It is one of those that the server counts and limits.
     pub fn serve(&self, stream: impl Stream, peer: Peer) {
-        let span = tracing::debug_span!("session", %peer);
+        let address = peer.address.clone();
+        self.take(&address, async { Ok((stream, peer)) });
+    }
+
+    /// Serves a peer from this address once its stream is `opened`, which is a part of the handshake.
+    fn take<S: Stream>(
+        &self,
+        from: &PeerAddress,
+        opened: impl Future<Output = Result<(S, Peer), Error>> + Send + 'static,
+    ) {
+        let span = tracing::debug_span!("session", peer = %from);
         let server = self.clone();
         let mut state = self.state();
         state.counters.accepted += 1;
@@ -231,7 +284,7 @@ impl Server {
         }
         let id = state.next;
         state.next += 1;
-        let task = tokio::spawn(async move { server.run(id, stream, peer).await }.instrument(span));
+        let task = tokio::spawn(async move { server.run(id, opened).await }.instrument(span));
         state.handshakes.push_back((id, task.abort_handle()));
         if state.handshakes.len() > self.0.options.handshakes.max(1)
             && let Some((_, oldest)) = state.handshakes.pop_front()
@@ -241,10 +294,27 @@ impl Server {
         }
     }
 
-    async fn run(self, id: u64, stream: impl Stream, peer: Peer) {
+    async fn run<S: Stream>(self, id: u64, opened: impl Future<Output = Result<(S, Peer), Error>>) {
         let options = &self.0.options.connection;
-        let (link, connection, carrier) = carry(stream, self.0.directory.clone(), options, self.0.threads.clone());
-        if !(self.0.options.validator.0)(&peer) {
+        let patience = Patience::new(options);
+        let (stream, peer) = match patience.within(opened).await {
+            Ok(opened) => opened,
+            Err(error) => return self.fail(id, &error),
+        };
+        match &options.key {
+            None => self.hold(id, stream, &peer, patience).await,
+            Some(key) => match patience.within(key::check(stream, Role::Accepting, key)).await {
+                Ok(stream) => self.hold(id, stream, &peer, patience).await,
+                Err(error) => self.fail(id, &error),
+            },
+        }
+    }
+
+    /// Holds a session with a peer that has shown all that it has to.
+    async fn hold(&self, id: u64, stream: impl Stream, peer: &Peer, patience: Patience) {
+        let (directory, threads) = (self.0.directory.clone(), self.0.threads.clone());
+        let (link, connection, carrier) = carry(stream, directory, &self.0.options.connection, patience, threads);
+        if !(self.0.options.validator.0)(peer) {
             tracing::info!("not admitted");
             self.turn_away(id, &link, CloseCode::NotAllowed);
             return carrier.run().await;
@@ -252,11 +322,11 @@ impl Server {
         let mut running = std::pin::pin!(carrier.run());
         let began = tokio::select! {
             biased;
-            ready = connection.ready() => Some(ready.is_ok()),
+            ready = connection.ready() => Some(ready),
             () = &mut running => None,
         };
         match began {
-            Some(true) if self.admit(id, &link, &connection) => {
+            Some(Ok(())) if self.admit(id, &link, &connection) => {
                 tracing::debug!("begins");
                 drop(connection);
                 running.await;
@@ -265,21 +335,24 @@ impl Server {
                 state.sessions.remove(&id);
                 self.tell(&state);
             }
-            Some(true) => {
+            Some(Ok(())) => {
                 tracing::warn!("too many connections");
                 self.turn_away(id, &link, CloseCode::OutOfResources);
                 running.await;
             }
-            began => {
-                tracing::debug!("no session");
-                if began.is_some() {
-                    running.await;
-                }
-                let mut state = self.state();
-                state.counters.failed += 1;
-                state.handshakes.retain(|(have, _)| *have != id);
+            Some(Err(error)) => {
+                running.await;
+                self.fail(id, &error);
             }
+            None => self.fail(id, &Error::Ended(Ended::LinkLost)),
         }
+    }
+
+    fn fail(&self, id: u64, error: &Error) {
+        tracing::info!(%error, "no session");
+        let mut state = self.state();
+        state.counters.failed += 1;
+        state.handshakes.retain(|(have, _)| *have != id);
     }
 
     /// The peer said Hello: its session begins, unless there are too many.

@@ -23,6 +23,7 @@ pub fn run(root: &Path) -> ExitCode {
     steps.run("fmt", || cargo("fmt --all --check"));
     steps.run("clippy", || cargo("clippy --workspace --all-targets --all-features -- -D warnings"));
     steps.run("clippy, bare core", || cargo("clippy -p farref-core --no-default-features --lib -- -D warnings"));
+    steps.run("clippy, no TLS", || cargo("clippy -p farref-tokio --no-default-features --lib -- -D warnings"));
     steps.run("doc", || {
         let mut doc = command("doc --workspace --no-deps");
         Tally::of(shell::run(doc.env("RUSTDOCFLAGS", "-D warnings")))
