@@ -9,7 +9,9 @@ pub use demo::demo;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use farref_pipe::{Action, Args, Connection, Directory, Error, Exception, Object, Reference, Remote, Value};
+use farref_pipe::{
+    Action, Args, Connection, Directory, Error, Exception, Object, Reference, Remote, Value, callers_max_message,
+};
 
 use crate::files::{ErrorArg, FileError, Kind, ReplacementState, Stat, Tree};
 use file::File;
@@ -36,7 +38,7 @@ impl Share {
         Self { tree, connection: OnceLock::new(), replacements: Mutex::default() }
     }
 
-    /// Tells which connection it is that the tree is served on. Calls wait for this.
+    /// Tells which connection it is that the tree is served on. Calls that want to know wait for this.
     pub fn connected(&self, connection: &Connection) {
         // It is done once.
         let _ = self.connection.set(connection.clone());
@@ -64,11 +66,11 @@ impl Share {
         self.connection.wait()
     }
 
-    /// The bytes that a result may hold, so that it fits into one message.
+    /// The bytes that a result may hold, so that it fits into one message to who asks for it.
     fn limit(&self) -> usize {
         /// More than the head of a Return and of its value take.
-        const HEAD: u32 = 64;
-        self.connection().peer_max_message().saturating_sub(HEAD) as usize
+        const HEAD: usize = 64;
+        callers_max_message().saturating_sub(HEAD)
     }
 }
 

@@ -177,8 +177,9 @@ fn pass(at: u64) {
     CURRENT.with_borrow_mut(|current| current.now = current.now.max(at));
 }
 
-/// The longest message that the peer takes whose call this thread serves, bytes.
-pub(crate) fn callers_max_message() -> usize {
+/// The longest message that the peer takes whose call this thread serves, bytes: what a result has to fit into. No limit where no
+/// call is served.
+pub fn callers_max_message() -> usize {
     let shared = CURRENT.with_borrow(|current| current.shared.clone());
     let peer = shared.and_then(|shared| shared.lock().session.peer().map(|peer| peer.limits.max_message));
     peer.map_or(usize::MAX, |most| most as usize)

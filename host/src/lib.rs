@@ -30,6 +30,7 @@ mod value;
 
 pub use args::Args;
 pub use budget::{Budget, Charge};
+pub use call::callers_max_message;
 pub use connection::{Connection, Options, Traffic};
 pub use container::{List, Map};
 pub use error::Error;
