@@ -275,7 +275,7 @@ impl Server {
         from: &PeerAddress,
         opened: impl Future<Output = Result<(S, Peer), Error>> + Send + 'static,
     ) {
-        let span = tracing::debug_span!("session", peer = %from);
+        let span = tracing::info_span!("session", peer = %from);
         let server = self.clone();
         let mut state = self.state();
         state.counters.accepted += 1;

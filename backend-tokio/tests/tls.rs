@@ -1,66 +1,36 @@
 //! TLS: who gets in, what the others are told, and half a handshake.
 #![cfg(feature = "tls")]
 
+#[path = "common/authority.rs"]
+mod authority;
 mod common;
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use authority::Authority;
 use common::{PATIENCE, calls_work, counted, echo, key, options};
 use farref_tokio::{
     Authorities, CallError, CloseCode, Connection, Directory, Ended, Error, Identity, KeyFailure, KeyRefusal, Options,
     Remote, Server, ServerOptions, TlsClient, TlsError, TlsServer, Validator,
 };
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose,
-};
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// A throwaway authority, in a folder of its own.
-struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
-    folder: TempDir,
+/// As the two sides have it.
+trait OfAuthority {
+    fn authorities(&self) -> Authorities;
+    fn identity(&self, names: &[&str]) -> Identity;
+    fn server(&self) -> TlsServer;
+    fn client(&self) -> TlsClient;
 }
 
-impl Authority {
-    fn new(name: &str) -> Self {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let key = KeyPair::generate().expect("a key");
-        let issuer = CertifiedIssuer::self_signed(params, key).expect("a certificate");
-        let folder = tempfile::tempdir().expect("a folder");
-        std::fs::write(folder.path().join("ca.pem"), issuer.pem()).expect("a file");
-        Self { issuer, folder }
-    }
-
-    fn path(&self) -> PathBuf {
-        self.folder.path().join("ca.pem")
-    }
-
+impl OfAuthority for Authority {
     fn authorities(&self) -> Authorities {
         Authorities::from_file(self.path()).expect("a certificate")
-    }
-
-    /// A certificate and a key for these names, as a server and as a client.
-    fn files(&self, names: &[&str]) -> (PathBuf, PathBuf) {
-        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
-        let file = |end: &str| self.folder.path().join(format!("{}.{end}", names[0]));
-        let mut params = CertificateParams::new(names.clone()).expect("names");
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let key = KeyPair::generate().expect("a key");
-        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
-        std::fs::write(file("pem"), certificate.pem()).expect("a file");
-        std::fs::write(file("der"), certificate.der()).expect("a file");
-        std::fs::write(file("key"), key.serialize_pem()).expect("a file");
-        (file("pem"), file("key"))
     }
 
     fn identity(&self, names: &[&str]) -> Identity {

@@ -7,6 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
 use crate::exit::EXIT_CODES;
+use crate::listen::ListenArgs;
+use crate::security::{KeyArgs, SecurityArgs};
 
 /// Use another process's objects.
 #[derive(Debug, Parser)]
@@ -20,7 +22,7 @@ pub struct CommandLine {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serve the files of a folder on standard input and output
+    /// Serve the files of a folder, on standard input and output or to all who connect
     Serve(ServeArgs),
     /// Evaluate an expression with a peer's objects and print the result
     Call(CallArgs),
@@ -36,6 +38,8 @@ pub enum Command {
         /// The shell
         shell: Shell,
     },
+    /// Make a new key that only you can read, for --key
+    Key(KeyArgs),
     /// Show what references are about, with a second process of this program
     #[command(after_help = EXIT_CODES)]
     Demo,
@@ -46,7 +50,7 @@ pub enum Command {
 #[command(after_help = EXIT_CODES)]
 pub struct ServeArgs {
     /// Speak on standard input and output
-    #[arg(long, required = true)]
+    #[arg(long, required_unless_present = "urls")]
     pub stdio: bool,
     /// The folder to serve, with --stdio the current one unless another is named; nothing outside of it can be reached
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, required = false, required_unless_present = "stdio")]
@@ -56,8 +60,10 @@ pub struct ServeArgs {
     #[arg(long)]
     pub write: bool,
     /// Serve what the demonstration and the tests want besides
-    #[arg(long, hide = true)]
+    #[arg(long, hide = true, conflicts_with = "urls")]
     pub demo: bool,
+    #[command(flatten)]
+    pub listen: ListenArgs,
 }
 
 /// What all commands have that use a peer.
@@ -66,6 +72,8 @@ pub struct ClientArgs {
     /// Give up if the peer takes longer: for the handshake and all answers together; with get and put for each step
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub timeout: Option<Duration>,
+    #[command(flatten)]
+    pub security: SecurityArgs,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -172,4 +180,7 @@ const URL_HELP: &str = r#"URLs:
                                      a program on another machine, reached by ssh; without
                                      a command it is "farref serve --stdio". Anything in
                                      it may be percent-encoded, % has to be (%25).
+  tcp://[HOST][:PORT], tls://[HOST][:PORT], unix:PATH
+                                     a server that listens there, at this machine and port
+                                     10101 unless the URL says something else
   The environment variable FARREF_SSH names the ssh to use, such as "ssh -F none -i key"."#;

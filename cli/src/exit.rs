@@ -81,6 +81,12 @@ impl Failure {
         self
     }
 
+    /// What is wrong.
+    #[cfg(test)]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// Tells the user.
     pub fn report(&self) -> Exit {
         let mut lines = format!("farref: {}\n", one_line(&self.message));

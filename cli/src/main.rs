@@ -10,15 +10,19 @@ mod expr;
 mod files;
 mod get;
 mod json;
+mod listen;
 mod local;
+mod log;
 mod look;
 mod ls;
 mod peer;
 mod progress;
 mod put;
 mod roots;
+mod security;
 mod serve;
 mod show;
+mod socket;
 mod transfer;
 mod url;
 mod visible;
@@ -39,6 +43,7 @@ fn main() -> ExitCode {
         Command::Get(args) => get::run(&args),
         Command::Put(args) => put::run(&args),
         Command::Completions { shell } => completions::run(shell),
+        Command::Key(args) => security::write_new_key(&args),
         Command::Demo => demo::run(),
     };
     match result {

@@ -7,38 +7,54 @@ use std::time::Duration;
 use farref_pipe::{ChildProcess, Connection, Directory, Error, Options, end_children};
 
 use crate::exit::Failure;
+use crate::security::SecurityArgs;
+use crate::socket::{self, Socket};
 use crate::url::PeerUrl;
 use crate::watch::Watch;
 
-/// A peer, and the process that leads to it.
+/// A peer, and what leads to it.
 pub struct Peer {
-    process: ChildProcess,
+    way: Way,
+}
+
+enum Way {
+    Process(ChildProcess),
+    Socket(Socket),
 }
 
 /// Connects to the peer of a URL. No child outlives this process, whatever it is doing: an `ssh` that asks for a password
 /// would go on asking.
-pub fn connect(url: &PeerUrl, watch: &Watch) -> Result<Peer, Failure> {
+pub fn connect(url: &PeerUrl, security: &SecurityArgs, watch: &Watch) -> Result<Peer, Failure> {
+    security.check_for(url)?;
     watch.at_end(end_children);
     watch.stage(|| "no answer to the handshake".into());
-    let process = watch.waiting(|| match url {
+    let way = watch.waiting(|| match url {
         PeerUrl::Pipe(command) => {
             let mut process = Command::new(&command.program);
-            ChildProcess::spawn(process.args(&command.args), Directory::new(), pipe_options(watch))
+            let process = ChildProcess::spawn(process.args(&command.args), Directory::new(), pipe_options(watch));
+            Ok(Way::Process(process?))
         }
-        PeerUrl::Ssh(target) => ChildProcess::ssh(target, Directory::new(), options(watch)),
+        PeerUrl::Ssh(target) => Ok(Way::Process(ChildProcess::ssh(target, Directory::new(), options(watch))?)),
+        PeerUrl::Socket(url) => socket::connect(url, security, options(watch)).map(Way::Socket),
     });
-    Ok(Peer { process: process? })
+    way.map(|way| Peer { way })
 }
 
 impl Peer {
     /// The session.
     pub fn connection(&self) -> &Connection {
-        self.process.connection()
+        match &self.way {
+            Way::Process(process) => process.connection(),
+            Way::Socket(socket) => socket.connection(),
+        }
     }
 
     /// An error of the session, with what the process that leads to the peer has to say about it.
     pub fn explain(&self, error: Error) -> Error {
-        self.process.explain(error)
+        match &self.way {
+            Way::Process(process) => process.explain(error),
+            Way::Socket(_) => error,
+        }
     }
 }
 

@@ -9,16 +9,18 @@ use farref_pipe::{Connection, Directory, Ended, Options, take_stdio};
 use crate::args::ServeArgs;
 use crate::exit::{Exit, Failure};
 use crate::files::{FileError, Tree};
+use crate::listen;
 use crate::roots::{self, Share};
 
-/// Serves until the peer goes away.
+/// Serves until the peer goes away, or, where many can connect, until a signal comes.
 pub fn run(args: &ServeArgs) -> Result<(), Failure> {
-    if io::stdout().is_terminal() {
+    if args.stdio && io::stdout().is_terminal() {
         let message = "a program has to be at the other end, not a terminal; try: farref demo";
         return Err(Failure::usage(message));
     }
     // Standard output is the protocol's from here on, whoever prints.
-    let (input, output) = take_stdio().map_err(|error| Failure::new(Exit::NoPeer, error.to_string()))?;
+    let stdio = args.stdio.then(take_stdio).transpose();
+    let stdio = stdio.map_err(|error| Failure::new(Exit::NoPeer, error.to_string()))?;
     let root = args.root.display();
     let tree = Tree::rooted_at(&args.root, args.write).map_err(|error| match error {
         FileError::Os { message, .. } => Failure::usage(format!("cannot serve the folder {root}: {message}")),
@@ -29,50 +31,74 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
     if args.demo {
         directory = roots::demo(directory, &share);
     }
-    let leaving = Leaving::on_signal().map_err(|error| Failure::new(Exit::Local, error.to_string()))?;
-    let connection = farref_pipe::open(input, output, directory, Options::default())?;
-    share.connected(&connection);
-    leaving.connected(&connection);
-    let ended = connection.wait_closed();
+    let session = Session::default();
+    let serve_stdio = stdio.map(|(input, output)| {
+        let (directory, share, session) = (directory.clone(), share.clone(), session.clone());
+        move || {
+            let connection = farref_pipe::open(input, output, directory, Options::default())?;
+            share.connected(&connection);
+            session.begin(&connection);
+            match connection.wait_closed() {
+                Ended::PeerClosed(_) | Ended::LinkLost | Ended::Closed(_) => Ok(()),
+                fault => Err(Failure::new(Exit::NoPeer, format!("the session ended: {fault}"))),
+            }
+        }
+    });
+    let result = match serve_stdio {
+        Some(serve_stdio) if args.listen.urls.is_empty() => {
+            session.end_on_signal().map_err(|error| Failure::new(Exit::Local, error.to_string()))?;
+            serve_stdio()
+        }
+        serve_stdio => {
+            let result = listen::run(&args.listen, directory, serve_stdio);
+            session.end();
+            result
+        }
+    };
     share.end();
-    match ended {
-        Ended::PeerClosed(_) | Ended::LinkLost | Ended::Closed(_) => Ok(()),
-        fault => Err(Failure::new(Exit::NoPeer, format!("the session ended: {fault}"))),
-    }
+    result
 }
 
-/// Ends the session, and so the program, when SIGTERM or SIGINT says so.
+/// The session with the peer at standard input and output, once there is one.
 #[derive(Clone, Default)]
-struct Leaving(Arc<OnceLock<Connection>>);
+struct Session(Arc<OnceLock<Connection>>);
 
-impl Leaving {
+impl Session {
+    fn begin(&self, connection: &Connection) {
+        // It is done once.
+        let _ = self.0.set(connection.clone());
+    }
+
+    /// Says so to the peer.
+    fn end(&self) {
+        if let Some(connection) = self.0.get() {
+            connection.close();
+            connection.wait_closed();
+        }
+    }
+
+    /// Ends the session, and so the program, when SIGTERM or SIGINT says so.
     #[cfg(unix)]
-    fn on_signal() -> io::Result<Self> {
+    fn end_on_signal(&self) -> io::Result<()> {
         use signal_hook::consts::{SIGINT, SIGTERM};
         use signal_hook::iterator::Signals;
 
         let mut signals = Signals::new([SIGINT, SIGTERM])?;
-        let leaving = Self::default();
-        let told = leaving.clone();
+        let session = self.clone();
         thread::Builder::new().name("farref-signals".into()).spawn(move || {
             for _ in signals.forever() {
-                match told.0.get() {
+                match session.0.get() {
                     Some(connection) => connection.close(),
                     // Nobody is served yet.
                     None => process::exit(Exit::Done as i32),
                 }
             }
         })?;
-        Ok(leaving)
+        Ok(())
     }
 
     #[cfg(not(unix))]
-    fn on_signal() -> io::Result<Self> {
-        Ok(Self::default())
-    }
-
-    fn connected(&self, connection: &Connection) {
-        // It is done once.
-        let _ = self.0.set(connection.clone());
+    fn end_on_signal(&self) -> io::Result<()> {
+        Ok(())
     }
 }

@@ -1,5 +1,9 @@
 //! The URLs that name peers, such as `ssh://user@host` or `pipe:farref serve --stdio --root .`.
 
+mod socket;
+
+pub use socket::{Place, SocketUrl};
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -12,6 +16,8 @@ pub enum PeerUrl {
     Pipe(PipeCommand),
     /// A program on another machine, reached by ssh.
     Ssh(SshTarget),
+    /// A server that listens.
+    Socket(SocketUrl),
 }
 
 /// A program and its arguments, already split into words.
@@ -35,9 +41,13 @@ impl FromStr for PeerUrl {
         match scheme.as_str() {
             "pipe" => rest.parse().map(Self::Pipe),
             "ssh" => url.parse().map(Self::Ssh).map_err(UrlError::Ssh),
-            // Only the scheme is kept: the rest of such a URL may hold a password.
-            "serial" | "tcp" | "tls" | "unix" => Err(UrlError::NotYetSpoken { scheme }),
-            _ => Err(UrlError::UnknownScheme { scheme }),
+            "serial" => Err(UrlError::NotYetSpoken { scheme }),
+            _ => match SocketUrl::parse(&scheme, rest) {
+                Some(Ok(url)) => Ok(Self::Socket(url)),
+                Some(Err(fault)) => Err(UrlError::Socket { scheme, fault }),
+                // Only the scheme is kept: the rest of such a URL may hold a password.
+                None => Err(UrlError::UnknownScheme { scheme }),
+            },
         }
     }
 }
@@ -66,6 +76,7 @@ impl fmt::Display for PeerUrl {
         match self {
             Self::Pipe(command) => write!(f, "pipe:{command}"),
             Self::Ssh(target) => target.fmt(f),
+            Self::Socket(url) => url.fmt(f),
         }
     }
 }
@@ -100,6 +111,13 @@ pub enum UrlError {
     },
     /// No operating system passes a NUL to a program.
     NulInCommand,
+    /// No place of a socket.
+    Socket {
+        /// The scheme.
+        scheme: String,
+        /// What is wrong with the rest.
+        fault: &'static str,
+    },
     /// What is wrong with an `ssh:` URL.
     Ssh(SshTargetError),
     /// A quote that opens and does not close.
@@ -126,9 +144,13 @@ impl fmt::Display for UrlError {
                 write!(f, "{url:?} has no scheme; to start a program write {:?}", format!("pipe:{url}"))
             }
             Self::NotYetSpoken { scheme } => {
-                write!(f, "this build does not speak {scheme}: yet, only pipe: and ssh:; an example is {EXAMPLE}")
+                write!(f, "this build does not speak {scheme}: yet; an example is {EXAMPLE}")
             }
             Self::NulInCommand => f.write_str("the command of the pipe: URL has a NUL byte"),
+            Self::Socket { scheme, fault } => {
+                let example = if scheme == "unix" { "unix:/run/farref" } else { "tcp://localhost:10101" };
+                write!(f, "no {scheme}: URL, {fault}; an example is {example}")
+            }
             Self::Ssh(fault) => fault.fmt(f),
             Self::UnclosedQuote { command } => {
                 write!(f, "the command of the pipe: URL has a quote that is not closed: {command}")
@@ -198,18 +220,20 @@ mod tests {
     }
 
     #[test]
-    fn schemes_of_later_builds_are_known_and_keep_secrets() {
-        for url in [
-            "tcp://host:10101",
-            "tls://host",
-            "unix:/run/x",
-            "tcp://user:hunter2@host",
-            "serial:/dev/ttyACM0?baud=115200",
-        ] {
-            let message = fault(url);
-            assert!(message.starts_with("this build does not speak"), "{message}");
-            assert!(!message.contains("hunter2"), "{message}");
+    fn schemes_of_later_builds_are_known() {
+        let message = fault("serial:/dev/ttyACM0?baud=115200");
+        assert!(message.starts_with("this build does not speak serial: yet"), "{message}");
+    }
+
+    #[test]
+    fn sockets_have_urls() {
+        for url in ["tcp://host:7", "TLS://host:7", "unix:/run/x"] {
+            let parsed: PeerUrl = url.parse().unwrap();
+            assert!(matches!(parsed, PeerUrl::Socket(_)), "{url}");
+            assert!(parsed.to_string().eq_ignore_ascii_case(url), "{parsed}");
         }
+        let message = fault("tcp://user:hunter2@host");
+        assert!(message.contains("no place for a user") && !message.contains("hunter2"), "{message}");
     }
 
     #[test]
