@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use farref_core::key::Role;
-use farref_host::{Budget, CloseCode, Connection, Directory, Ended, Error, Link, Options, Threads};
+use farref_host::{Budget, CloseCode, Connection, Directory, Error, Link, Options, Threads};
 use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -158,7 +158,7 @@ struct Inner {
 struct State {
     sessions: HashMap<u64, (Link, Connection)>,
     /// The oldest first.
-    handshakes: VecDeque<(u64, AbortHandle)>,
+    handshakes: VecDeque<(u64, Option<AbortHandle>)>,
     listening: Vec<AbortHandle>,
     next: u64,
     is_leaving: bool,
@@ -231,6 +231,8 @@ impl Server {
                     }
                     Err(error) => not_accepted(&error).await,
                 }
+                // Who has come has a turn before the next, who might push it out.
+                tokio::task::yield_now().await;
             }
         });
         Ok(local)
@@ -251,6 +253,7 @@ impl Server {
                     }
                     Err(error) => not_accepted(&error).await,
                 }
+                tokio::task::yield_now().await;
             }
         });
         Ok(())
@@ -276,103 +279,34 @@ impl Server {
         opened: impl Future<Output = Result<(S, Peer), Error>> + Send + 'static,
     ) {
         let span = tracing::info_span!("session", peer = %from);
-        let server = self.clone();
+        let Some(place) = self.enter() else { return };
+        let id = place.id;
+        // A runtime that shuts down drops the task here, and its place, so that the state is not locked.
+        let task = tokio::spawn(place.run(opened).instrument(span)).abort_handle();
+        let State { handshakes, sessions, .. } = &mut *self.state();
+        match handshakes.iter_mut().find(|(have, _)| *have == id) {
+            Some((_, handle)) => *handle = Some(task),
+            None if sessions.contains_key(&id) => {}
+            None => task.abort(),
+        }
+    }
+
+    /// A place among those that have not said Hello. If there are too many, the oldest goes.
+    fn enter(&self) -> Option<Place> {
         let mut state = self.state();
         state.counters.accepted += 1;
         if state.is_leaving {
-            return;
+            return None;
         }
         let id = state.next;
         state.next += 1;
-        let task = tokio::spawn(async move { server.run(id, opened).await }.instrument(span));
-        state.handshakes.push_back((id, task.abort_handle()));
+        state.handshakes.push_back((id, None));
         if state.handshakes.len() > self.0.options.handshakes.max(1)
-            && let Some((_, oldest)) = state.handshakes.pop_front()
+            && let Some((_, Some(oldest))) = state.handshakes.pop_front()
         {
             oldest.abort();
-            state.counters.failed += 1;
         }
-    }
-
-    async fn run<S: Stream>(self, id: u64, opened: impl Future<Output = Result<(S, Peer), Error>>) {
-        let options = &self.0.options.connection;
-        let patience = Patience::new(options);
-        let (stream, peer) = match patience.within(opened).await {
-            Ok(opened) => opened,
-            Err(error) => return self.fail(id, &error),
-        };
-        match &options.key {
-            None => self.hold(id, stream, &peer, patience).await,
-            Some(key) => match patience.within(key::check(stream, Role::Accepting, key)).await {
-                Ok(stream) => self.hold(id, stream, &peer, patience).await,
-                Err(error) => self.fail(id, &error),
-            },
-        }
-    }
-
-    /// Holds a session with a peer that has shown all that it has to.
-    async fn hold(&self, id: u64, stream: impl Stream, peer: &Peer, patience: Patience) {
-        let (directory, threads) = (self.0.directory.clone(), self.0.threads.clone());
-        let (link, connection, carrier) = carry(stream, directory, &self.0.options.connection, patience, threads);
-        if !(self.0.options.validator.0)(peer) {
-            tracing::info!("not admitted");
-            self.turn_away(id, &link, CloseCode::NotAllowed);
-            return carrier.run().await;
-        }
-        let mut running = std::pin::pin!(carrier.run());
-        let began = tokio::select! {
-            biased;
-            ready = connection.ready() => Some(ready),
-            () = &mut running => None,
-        };
-        match began {
-            Some(Ok(())) if self.admit(id, &link, &connection) => {
-                tracing::debug!("begins");
-                drop(connection);
-                running.await;
-                tracing::debug!("is over");
-                let mut state = self.state();
-                state.sessions.remove(&id);
-                self.tell(&state);
-            }
-            Some(Ok(())) => {
-                tracing::warn!("too many connections");
-                self.turn_away(id, &link, CloseCode::OutOfResources);
-                running.await;
-            }
-            Some(Err(error)) => {
-                running.await;
-                self.fail(id, &error);
-            }
-            None => self.fail(id, &Error::Ended(Ended::LinkLost)),
-        }
-    }
-
-    fn fail(&self, id: u64, error: &Error) {
-        tracing::info!(%error, "no session");
-        let mut state = self.state();
-        state.counters.failed += 1;
-        state.handshakes.retain(|(have, _)| *have != id);
-    }
-
-    /// The peer said Hello: its session begins, unless there are too many.
-    fn admit(&self, id: u64, link: &Link, connection: &Connection) -> bool {
-        let mut state = self.state();
-        let is_admitted = state.sessions.len() < self.0.options.connections && !state.is_leaving;
-        if is_admitted {
-            state.handshakes.retain(|(have, _)| *have != id);
-            state.sessions.insert(id, (link.clone(), connection.clone()));
-            state.counters.sessions += 1;
-            self.tell(&state);
-        }
-        is_admitted
-    }
-
-    fn turn_away(&self, id: u64, link: &Link, code: CloseCode) {
-        link.close(code);
-        let mut state = self.state();
-        state.counters.refused += 1;
-        state.handshakes.retain(|(have, _)| *have != id);
+        Some(Place { server: self.clone(), id, has_failed: true })
     }
 
     /// The sessions that are open: to call their peers, say.
@@ -398,7 +332,7 @@ impl Server {
             let mut state = self.state();
             state.is_leaving = true;
             state.listening.drain(..).for_each(|listening| listening.abort());
-            state.handshakes.drain(..).for_each(|(_, handshake)| handshake.abort());
+            state.handshakes.drain(..).filter_map(|(_, task)| task).for_each(|task| task.abort());
             state.sessions.values().map(|(link, _)| link.clone()).collect()
         };
         let drained = async {
@@ -426,6 +360,100 @@ impl Server {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a connection takes up at the server until its task ends, however it does.
+struct Place {
+    server: Server,
+    id: u64,
+    /// It did not become a session and was not turned away.
+    has_failed: bool,
+}
+
+impl Place {
+    async fn run<S: Stream>(self, opened: impl Future<Output = Result<(S, Peer), Error>>) {
+        let options = self.server.0.options.connection.clone();
+        let patience = Patience::new(&options);
+        let (stream, peer) = match patience.within(opened).await {
+            Ok(opened) => opened,
+            Err(error) => return tracing::info!(%error, "no session"),
+        };
+        match &options.key {
+            None => self.hold(stream, &peer, patience).await,
+            Some(key) => match patience.within(key::check(stream, Role::Accepting, key)).await {
+                Ok(stream) => self.hold(stream, &peer, patience).await,
+                Err(error) => tracing::info!(%error, "no session"),
+            },
+        }
+    }
+
+    /// Holds a session with a peer that has shown all that it has to.
+    async fn hold(mut self, stream: impl Stream, peer: &Peer, patience: Patience) {
+        let Inner { directory, options, threads, .. } = &*self.server.0.clone();
+        let (link, connection, carrier) =
+            carry(stream, directory.clone(), &options.connection, patience, threads.clone());
+        if !(options.validator.0)(peer) {
+            tracing::info!("not admitted");
+            self.turn_away(&link, CloseCode::NotAllowed);
+            return carrier.run().await;
+        }
+        let mut running = std::pin::pin!(carrier.run());
+        let ready = tokio::select! {
+            biased;
+            ready = connection.ready() => ready,
+            () = &mut running => return tracing::info!("no session"),
+        };
+        if let Err(error) = ready {
+            tracing::info!(%error, "no session");
+        } else if self.admit(&link, &connection) {
+            tracing::debug!("begins");
+        } else {
+            tracing::warn!("too many connections");
+            self.turn_away(&link, CloseCode::OutOfResources);
+        }
+        drop(connection);
+        running.await;
+        tracing::debug!("is over");
+    }
+
+    /// The peer said Hello: its session begins, unless there are too many.
+    fn admit(&mut self, link: &Link, connection: &Connection) -> bool {
+        let mut state = self.server.state();
+        // If it is there no more, it has just been ended, and the task will not go on.
+        let place = state.handshakes.iter().position(|(id, _)| *id == self.id);
+        let is_admitted = state.sessions.len() < self.server.0.options.connections && !state.is_leaving;
+        match place.filter(|_| is_admitted) {
+            Some(place) => drop(state.handshakes.remove(place)),
+            None => return false,
+        }
+        state.sessions.insert(self.id, (link.clone(), connection.clone()));
+        state.counters.sessions += 1;
+        self.has_failed = false;
+        self.server.tell(&state);
+        true
+    }
+
+    /// It stays among the handshakes while its peer is told, so that there are never too many of these either.
+    fn turn_away(&mut self, link: &Link, code: CloseCode) {
+        link.close(code);
+        self.server.state().counters.refused += 1;
+        self.has_failed = false;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut state = self.server.state();
+        state.handshakes.retain(|(id, _)| *id != self.id);
+        state.counters.failed += u64::from(self.has_failed);
+        let session = state.sessions.remove(&self.id);
+        if session.is_some() {
+            self.server.tell(&state);
+        }
+        // Its last handle closes the session, which is not for when the state is locked.
+        drop(state);
+        drop(session);
     }
 }
 
