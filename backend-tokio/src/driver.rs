@@ -13,7 +13,7 @@ use std::time::Duration;
 use atomic_waker::AtomicWaker;
 use farref_core::frame::{PREAMBLE, PreambleScanner, Scan};
 use farref_core::message::CloseCode;
-use farref_host::{Driver, Error, KeyFailure, KeyRefusal, Link, Options, Received, Threads, Work};
+use farref_host::{Charge, Driver, Error, KeyFailure, KeyRefusal, Link, Options, Received, Threads, Work};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::runtime::Handle;
 use tokio::time::{Sleep, sleep, sleep_until};
@@ -83,7 +83,7 @@ impl<S: Stream> Carrier<S> {
             stream,
             link,
             tasks,
-            input: Input::default(),
+            input: Input::new(options.memory.charge()),
             output: Output { buffer: PREAMBLE.to_vec(), left: 0..PREAMBLE.len(), ..Output::default() },
             handshake: patience.end().map(|end| Box::pin(sleep_until(end))),
             patience,
@@ -138,6 +138,11 @@ impl<S: Stream> Carrier<S> {
                         }
                         Heard::KeyWanted => {
                             self.link.fail(Error::Key(KeyFailure::Refused(KeyRefusal::KeyWanted)));
+                            return Poll::Ready(());
+                        }
+                        Heard::NoMemory => {
+                            tracing::warn!("no memory for what is received");
+                            self.link.close(CloseCode::OutOfResources);
                             return Poll::Ready(());
                         }
                         Heard::Over => return Poll::Ready(()),
@@ -233,17 +238,11 @@ impl Drop for OnDrop {
 /// What was received and is no whole record yet.
 struct Input {
     buffer: Vec<u8>,
+    memory: Charge,
     filled: Range<usize>,
     wanted: usize,
     scanner: Option<PreambleScanner>,
     spare: Spare,
-}
-
-impl Default for Input {
-    fn default() -> Self {
-        let scanner = Some(PreambleScanner::default());
-        Self { buffer: vec![0; BUFFER], filled: 0..0, wanted: 1, scanner, spare: Spare::default() }
-    }
 }
 
 enum Heard {
@@ -252,11 +251,19 @@ enum Heard {
     Over,
     NoPeer,
     KeyWanted,
+    NoMemory,
 }
 
 impl Input {
+    fn new(memory: Charge) -> Self {
+        let scanner = Some(PreambleScanner::default());
+        Self { buffer: Vec::new(), memory, filled: 0..0, wanted: 1, scanner, spare: Spare::default() }
+    }
+
     fn poll_read<S: Stream>(&mut self, stream: &mut S, link: &Link, cx: &mut Context<'_>) -> Poll<io::Result<Heard>> {
-        self.make_room();
+        if !self.make_room() {
+            return Poll::Ready(Ok(Heard::NoMemory));
+        }
         let mut free = ReadBuf::new(&mut self.buffer[self.filled.end..]);
         ready!(Pin::new(stream).poll_read(cx, &mut free))?;
         let count = free.filled().len();
@@ -287,23 +294,30 @@ impl Input {
         }))
     }
 
-    /// Makes room for what is wanted, and for more if there is.
-    fn make_room(&mut self) {
+    /// Makes room for what is wanted, and for more if there is; false if there is no memory for it.
+    fn make_room(&mut self) -> bool {
         if self.filled.is_empty() {
             self.filled = 0..0;
             if self.spare.is_too_large(self.buffer.len(), self.wanted) {
-                self.buffer = vec![0; BUFFER];
+                self.buffer = Vec::new();
             }
-        } else if self.filled.start + self.wanted > self.buffer.len() {
+        } else if self.filled.start > 0 && self.filled.start + self.wanted > self.buffer.len() {
             self.buffer.copy_within(self.filled.clone(), 0);
             self.filled = 0..self.filled.len();
         }
+        // The length of a record is only a claim until it is there: what is made room for is twice what came.
+        let wanted = self.wanted.min((2 * self.filled.len()).max(8 * BUFFER));
         // A peer that fills the buffer has more to say: up to a size where a system call costs little beside its bytes.
         let more = if self.filled.end == self.buffer.len() { (2 * self.buffer.len()).min(8 * BUFFER) } else { 0 };
-        let length = self.wanted.max(more).max(self.filled.end + 1);
+        let length = wanted.max(more).max(self.filled.end + 1).max(BUFFER);
         if length > self.buffer.len() {
+            if !self.memory.set(length) {
+                return false;
+            }
+            self.buffer.reserve_exact(length - self.buffer.len());
             self.buffer.resize(length, 0);
         }
+        true
     }
 }
 

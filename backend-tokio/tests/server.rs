@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use farref_tokio::{Directory, Peer, Server, ServerOptions, Validator};
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 
 /// A stream that tells by the count of its shares that it is still there.
 struct Shared(DuplexStream, #[expect(dead_code, reason = "it is counted")] Arc<()>);
@@ -75,4 +75,51 @@ async fn the_oldest_handshake_goes_for_the_newest() {
     settle().await;
     assert_eq!(Arc::strong_count(&alive), 1);
     assert_eq!(server.counters().failed, 50);
+}
+
+/// Bytes of a session that begins.
+fn hello() -> Vec<u8> {
+    let mut bytes = b"\xFFfarref\n".to_vec();
+    bytes.extend([34, 0x10, 1, 1, 0, 0x80, 0x80, 0x04, 0xA0, 0x8D, 0x06, 0x80, 0x02, 0x80, 0x80, 0x20, 0x40, 0x10]);
+    bytes.extend(b"a hostile peer..\x01");
+    bytes
+}
+
+/// The length of a record of a mebibyte.
+const MEBIBYTE: [u8; 3] = [0x80, 0x80, 0x40];
+
+#[tokio::test(start_paused = true)]
+async fn a_record_takes_memory_as_it_comes_and_not_as_it_is_announced() {
+    let server = Server::new(Directory::new(), ServerOptions::default());
+    let (mut near, far) = duplex(1 << 21);
+    server.serve(far, Peer::named("a stranger"));
+    near.write_all(&hello()).await.expect("it is taken");
+    near.write_all(&MEBIBYTE).await.expect("it is taken");
+    settle().await;
+    assert_eq!(server.counters().open, 1);
+    assert!(server.counters().memory < 100_000, "{:?}", server.counters());
+    near.write_all(&vec![0; 500_000]).await.expect("it is taken");
+    settle().await;
+    assert!((500_000..1_100_000).contains(&server.counters().memory), "{:?}", server.counters());
+    drop(near);
+    settle().await;
+    assert_eq!((server.counters().open, server.counters().memory), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_needs_more_memory_than_there_is_is_told_so() {
+    let server = Server::new(Directory::new(), ServerOptions { memory: 200_000, ..ServerOptions::default() });
+    let (mut near, far) = duplex(1 << 21);
+    server.serve(far, Peer::named("a stranger"));
+    let (mut honest, far) = duplex(1 << 20);
+    server.serve(far, Peer::named("a friend"));
+    honest.write_all(&hello()).await.expect("it is taken");
+    near.write_all(&hello()).await.expect("it is taken");
+    near.write_all(&MEBIBYTE).await.expect("it is taken");
+    near.write_all(&vec![0; 1 << 20]).await.expect("it is taken");
+    let mut said = Vec::new();
+    near.read_to_end(&mut said).await.expect("the end");
+    // Close with code 3, and no texts.
+    assert!(said.ends_with(&[4, 17, 3, 0, 0]), "{said:?}");
+    assert_eq!(server.counters().open, 1, "the other goes on");
 }
