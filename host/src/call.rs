@@ -20,7 +20,7 @@ use crate::link::{Core, Dropped, Lack, Shared, lock};
 use crate::many::OneOfMany;
 use crate::pool::Garbage;
 use crate::proxy::{Promise, Proxy, ProxyInner};
-use crate::value::{Reference, Value, memory_of};
+use crate::value::{Reference, Value, memory_of_all};
 
 /// What is known of one call: nothing yet, or its outcome.
 pub(crate) struct CallState(Mutex<State>);
@@ -551,31 +551,20 @@ pub(crate) fn read_outcome(core: &mut Core, shared: &Arc<Shared>, returned: &Ret
     }
 }
 
-/// The arguments of a call of the peer. Answers among them that settled to values may take up `most` bytes, however often
-/// they are named: a short message must not grow to more than a long one could have held.
-pub(crate) fn read_args(values: Values<'_>, references: &[Value], most: usize) -> Result<Args, Error> {
+/// The arguments of a call of the peer.
+pub(crate) fn read_args(values: Values<'_>, references: &[Value]) -> Result<Args, Error> {
     let mut args = Args { positional: Vec::with_capacity(values.len()), named: Vec::new() };
     let mut names = None;
-    let mut left = Some(most);
-    let mut read = |value: Borrowed<'_>| {
-        Value::substitute(value, &mut |index| {
-            let substitute = references.get(index as usize).unwrap_or(&Value::None);
-            if !matches!(substitute, Value::Reference(_) | Value::None) {
-                left = left.and_then(|left| left.checked_sub(memory_of(substitute)));
-            }
-            if left.is_some() { substitute.clone() } else { Value::None }
-        })
-    };
     for value in values {
         match value {
             Borrowed::Named(name, _) if !names.get_or_insert_with(HashSet::new).insert(name) => {
                 return Err(Error::bad_arguments(format!("{name} only once")));
             }
-            Borrowed::Named(name, _) => args.named.push((name.to_owned(), read(value))),
-            value => args.positional.push(read(value)),
+            Borrowed::Named(name, _) => args.named.push((name.to_owned(), read_value(value, references))),
+            value => args.positional.push(read_value(value, references)),
         }
     }
-    left.map(|_| args).ok_or(Error::Refuse(ErrorCode::NotKept, Vec::new()))
+    Ok(args)
 }
 
 fn read_value(value: Borrowed<'_>, references: &[Value]) -> Value {
@@ -692,6 +681,38 @@ impl Core {
             Some(CoreReference::Value(kept)) => self.read_kept(shared, kept),
             Some(CoreReference::None) | None => Value::None,
         }
+    }
+
+    /// The handles of a message that is not read any further are let go.
+    pub fn release_references(&mut self, handles: Handles<'_>) {
+        for handle in handles.filter(|handle| matches!(handle, Descriptor::Sender { .. })) {
+            if let Some(CoreReference::Import(import)) = self.session.resolve(handle) {
+                let _ = self.session.release(import);
+            }
+        }
+    }
+
+    /// How much memory each handle takes because it names an answer that settled to a value.
+    pub fn memory_of_handles(&self, handles: Handles<'_>) -> Vec<usize> {
+        // There may be many handles, but few answers among them (ANS-2), each of which is measured once.
+        let mut known: Vec<(Descriptor, usize)> = Vec::new();
+        let mut memory_of = |handle| match known.iter().find(|(have, _)| *have == handle) {
+            Some(&(_, memory)) => memory,
+            None => {
+                let memory = match self.session.resolve(handle) {
+                    Some(CoreReference::Value(kept)) => self.memory_of_kept(kept),
+                    _ => 0,
+                };
+                known.push((handle, memory));
+                memory
+            }
+        };
+        handles.map(|handle| if matches!(handle, Descriptor::Answer(_)) { memory_of(handle) } else { 0 }).collect()
+    }
+
+    /// How much memory a value takes that was kept for pipelined calls.
+    pub fn memory_of_kept(&self, kept: Kept) -> usize {
+        self.session.kept(kept).map_or(0, |(_, values)| memory_of_all(values, &mut |_| 0))
     }
 
     /// A value that was kept for pipelined calls.

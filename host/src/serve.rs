@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 
-use farref_core::message::{ErrorCode, Op};
+use farref_core::message::{Descriptor, ErrorCode, Op};
 use farref_core::session::{Answer, CallError, Receiver, ReplyError, Request};
 use farref_core::value::ValueWriter;
 use rustc_hash::FxHashMap;
@@ -21,7 +21,10 @@ use crate::object::{self, Object, Runs};
 use crate::pool::{Garbage, Work, drop_caught};
 use crate::proxy::Proxy;
 use crate::remote::{AsyncRemote, Remote};
-use crate::value::{Exception, Value, memory_of};
+use crate::value::{Exception, Value, memory_of, memory_of_all};
+
+/// What a call takes beside its arguments, with its task.
+const OF_A_CALL: usize = 512;
 
 /// A call of the peer, to be run.
 pub(crate) struct Job {
@@ -129,6 +132,24 @@ impl Job {
     /// None if the call was answered at once.
     #[inline]
     pub fn new(core: &mut Core, shared: &Arc<Shared>, request: &Request<'_>) -> Option<Self> {
+        if let Receiver::Value(kept) = request.receiver
+            && request.handles.is_empty()
+        {
+            // Worked out on the bytes that are kept. They are copied if there is no room for the result now, and if an operand
+            // is a handle: it may name an answer that settled to a value, too.
+            match core.session.reply_operated(request.call, kept, request.op, request.args) {
+                Err(ReplyError::NoRoom) => {}
+                _ => return None,
+            }
+        }
+        let memory = match Self::charge(core, shared, request) {
+            Ok(memory) => memory,
+            Err(code) => {
+                core.release_references(request.handles);
+                let _ = core.session.refuse(request.call, code, 0);
+                return None;
+            }
+        };
         let references = core.read_references(shared, request.handles);
         let mut subject = match request.receiver {
             Receiver::Object(key) => match core.objects.get(key) {
@@ -139,20 +160,9 @@ impl Job {
                 None => Subject::Gone,
             },
             Receiver::Import(import) => Subject::Proxy(core.proxy(shared, import, false)),
-            Receiver::Value(kept) => {
-                // Worked out on the bytes that are kept. They are copied if there is no room for the result now, and if an
-                // operand is a handle: it may name an answer that settled to a value, too.
-                let done = match request.handles.is_empty() {
-                    true => core.session.reply_operated(request.call, kept, request.op, request.args),
-                    false => Err(ReplyError::NoRoom),
-                };
-                match done {
-                    Err(ReplyError::NoRoom) => Subject::Value(core.read_kept(shared, kept).into()),
-                    _ => return None,
-                }
-            }
+            Receiver::Value(kept) => Subject::Value(core.read_kept(shared, kept).into()),
         };
-        let args = match call::read_args(request.args, &references, core.session.limits().max_message as usize) {
+        let args = match call::read_args(request.args, &references) {
             Ok(args) => args,
             Err(error) => {
                 // Nothing else is under way for this call: the error is what it is about.
@@ -160,11 +170,6 @@ impl Job {
                 Args::default()
             }
         };
-        let mut memory = shared.memory.charge();
-        if shared.memory.is_limited() && !memory.set(args.values().map(memory_of).sum()) {
-            let _ = core.session.refuse(request.call, ErrorCode::Overloaded, 0);
-            return None;
-        }
         let cause = request.parent.and_then(|parent| core.caller(parent)).and_then(Caller::cause);
         let mut job = Self {
             answer: request.call,
@@ -178,6 +183,34 @@ impl Job {
         };
         job.go_to_root();
         Some(job)
+    }
+
+    /// What a call will take, before any of it is copied.
+    fn charge(core: &Core, shared: &Shared, request: &Request<'_>) -> Result<Charge, ErrorCode> {
+        let mut memory = shared.memory.charge();
+        let names_answers = { request.handles }.any(|handle| matches!(handle, Descriptor::Answer(_)));
+        if !names_answers && !shared.memory.is_limited() {
+            return Ok(memory);
+        }
+        // What the named answers settled to, however often they are named: a short message must not grow to more than a long
+        // one could have held.
+        let of_handles = if names_answers { core.memory_of_handles(request.handles) } else { Vec::new() };
+        let listed = of_handles.iter().sum::<usize>();
+        let mut named = 0;
+        let args = memory_of_all(request.args, &mut |index| {
+            let of_handle = of_handles.get(index as usize).copied().unwrap_or(0);
+            named += of_handle;
+            of_handle
+        });
+        if listed.max(named) > core.session.limits().max_message as usize {
+            return Err(ErrorCode::NotKept);
+        }
+        let receiver = match request.receiver {
+            Receiver::Value(kept) => core.memory_of_kept(kept),
+            _ => 0,
+        };
+        let all = OF_A_CALL + args + listed + receiver + request.handles.len() as usize * size_of::<Value>();
+        if memory.set(all) { Ok(memory) } else { Err(ErrorCode::Overloaded) }
     }
 
     /// A call of a root by its name is a call of the root: it takes its turn with others on it.
@@ -314,9 +347,14 @@ impl Reply {
         Self { answer, memory, error, values }
     }
 
+    /// About how much memory it takes: more than its message has bytes.
+    pub fn memory(&self) -> usize {
+        self.values.as_slice().iter().map(memory_of).sum::<usize>() + 64
+    }
+
     /// Counts it as memory in use; false if that is too much.
     pub fn charge(&mut self) -> bool {
-        self.memory.set(self.values.as_slice().iter().map(memory_of).sum())
+        self.memory.set(self.memory())
     }
 
     /// Says in its place that it is too large to be kept; gives what is to be dropped.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use farref_core::value::{OwnedException, OwnedValue};
+use farref_core::value::{OwnedException, OwnedValue, Value as Borrowed, Values};
 
 use crate::object::Object;
 use crate::proxy::{Promise, Proxy};
@@ -94,6 +94,33 @@ pub(crate) fn memory_of(value: &Value) -> usize {
             let args = exception.args.iter().map(memory_of).sum::<usize>();
             size_of::<Exception>() + exception.name.len() + text + args
         }
+        _ => 0,
+    };
+    inner + size_of::<Value>()
+}
+
+/// The same of received values before they are copied; `of_reference` tells what stands in the place of a reference.
+pub(crate) fn memory_of_all(values: Values<'_>, of_reference: &mut impl FnMut(u32) -> usize) -> usize {
+    values.map(|value| memory_of_received(value, of_reference)).sum()
+}
+
+fn memory_of_received(value: Borrowed<'_>, of_reference: &mut impl FnMut(u32) -> usize) -> usize {
+    let inner = match value {
+        Borrowed::Str(text) => text.len(),
+        Borrowed::Bytes(bytes) => bytes.len(),
+        Borrowed::BigInt(number) => number.magnitude.len(),
+        Borrowed::Tuple(items) | Borrowed::List(items) | Borrowed::Set(items) | Borrowed::Map(items) => {
+            memory_of_all(items, of_reference)
+        }
+        Borrowed::Exception(exception) => {
+            let text = exception.text.map_or(0, str::len);
+            let traceback = exception.traceback.map_or(0, &mut *of_reference);
+            let args = memory_of_all(exception.args, of_reference);
+            size_of::<Exception>() + exception.name.len() + text + args + traceback
+        }
+        Borrowed::Reference(index) => of_reference(index),
+        // The name stands in the list of arguments and, while it is read, in a set.
+        Borrowed::Named(name, value) => return 128 + name.len() + memory_of_all(value, of_reference),
         _ => 0,
     };
     inner + size_of::<Value>()
