@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Bytes that the connections which share it may use together for what peers make them keep: buffers, the arguments of calls
-/// that are served, results that a peer does not take. Clones are the same budget.
+/// Bytes that the connections which share it may use together for what peers make them keep: buffers, tables, the arguments of
+/// calls that are served, results that a peer does not take. Clones are the same budget.
 ///
-/// When it is used up, calls are refused as overloaded, and connections that would need longer buffers are closed.
+/// When it is used up, calls are refused as overloaded, and connections that would need more for anything else are closed.
 #[derive(Clone, Debug, Default)]
 pub struct Budget(Option<Arc<Inner>>);
 
@@ -54,7 +54,7 @@ impl Charge {
     /// Makes it so many bytes; false if that is more than there is, nothing has changed then.
     #[must_use]
     pub fn set(&mut self, bytes: usize) -> bool {
-        let Some(inner) = &self.budget.0 else { return true };
+        let Some(inner) = self.budget.0.as_ref().filter(|_| bytes != self.bytes) else { return true };
         if bytes > self.bytes {
             let more = bytes - self.bytes;
             let used = inner.used.fetch_add(more, Ordering::Relaxed);

@@ -16,7 +16,7 @@ use farref_core::frame::{Split, split};
 use farref_core::message::{CloseCode, ErrorCode, Hello, Limits};
 use farref_core::session::{Config, Ended, Event, Host, Import, Notice, Question, Request, Session, Tables};
 
-use crate::budget::Budget;
+use crate::budget::{Budget, Charge};
 use crate::call::{self, Caller, Serving};
 use crate::connection::{Connection, Options};
 use crate::error::Error;
@@ -105,6 +105,9 @@ impl Link {
             garbage: Vec::new(),
             wakes: Vec::new(),
             scratch: Vec::new(),
+            memory: options.memory.charge(),
+            writing: 0,
+            starved: false,
             said_hello: false,
             heard_hello: false,
             said_all: false,
@@ -158,6 +161,8 @@ impl Link {
                     rest = behind;
                     is_over = core.take_record(shared, body).is_err();
                     core.take_ready(shared);
+                    core.charge(shared);
+                    is_over |= core.ending;
                     // Calls that follow may be for its answer. A few others are run together, between two turns of the lock.
                     if core.inline.len() >= TOGETHER || core.inline.last().is_some_and(Job::is_pipelined) {
                         core = shared.run_inline(core);
@@ -201,6 +206,8 @@ impl Link {
             core.retry_unsent(shared);
             core = shared.run_inline(core);
         }
+        core.writing = buffer.capacity();
+        core.charge(shared);
         if !taken.is_empty() {
             shared.count(&buffer[taken.clone()], taken.len(), &mut core.said_hello);
             if shared.is_lacking.load(Ordering::Relaxed) {
@@ -312,6 +319,12 @@ pub(crate) struct Core {
     /// Who is to be woken when the lock is given up.
     pub wakes: Vec<Waker>,
     scratch: Vec<u8>,
+    /// For all that it keeps, but for arguments and results.
+    memory: Charge,
+    /// Bytes of the buffer that output was last taken with.
+    writing: usize,
+    /// The session has just ended because there was no memory for it.
+    starved: bool,
     said_hello: bool,
     heard_hello: bool,
     /// Everything that was to be sent was, or never will be.
@@ -378,8 +391,14 @@ impl Shared {
     fn unlock_quietly(&self, mut core: MutexGuard<'_, Core>) {
         let wakes = mem::take(&mut core.wakes);
         let garbage = mem::take(&mut core.garbage);
+        let starved = mem::take(&mut core.starved);
         drop(core);
         wakes.into_iter().for_each(Waker::wake);
+        if starved {
+            self.wake_all();
+            self.driver.output();
+            self.driver.ended();
+        }
         // Objects that run inline do not wait when they are dropped either. Others may call the peer then, and this may be
         // the thread that would have to read the answer.
         let (waiting, quick): (Vec<_>, Vec<_>) = match garbage.is_empty() {
@@ -414,6 +433,7 @@ impl Shared {
         let mut core = self.lock();
         core.finish(self, done);
         core = self.run_inline(core);
+        core.charge(self);
         core.take_notices();
         self.tell(&mut core);
         self.unlock_and_flush(core);
@@ -623,6 +643,9 @@ impl Core {
     }
 
     fn reply(&mut self, shared: &Arc<Shared>, reply: Reply) {
+        if shared.memory.is_limited() {
+            self.make_room(reply.memory());
+        }
         match reply.send(self, shared) {
             Ok(garbage) => self.garbage.extend(garbage),
             Err(mut reply) => {
@@ -633,6 +656,44 @@ impl Core {
                 self.unsent.push_back(reply);
             }
         }
+    }
+
+    /// Charges what it takes now; if that is more than there is, the session is over.
+    fn charge(&mut self, shared: &Shared) {
+        if shared.memory.is_limited() {
+            self.charge_with(0);
+        }
+    }
+
+    /// Charges output before it grows to so many bytes more.
+    fn make_room(&mut self, bytes: usize) {
+        let (have, length) = (self.session.output_capacity(), self.session.output_len());
+        if length + bytes > have {
+            let grown = (length + bytes).next_power_of_two().min(length + self.session.room());
+            self.charge_with(grown.saturating_sub(have));
+        }
+    }
+
+    fn charge_with(&mut self, more: usize) {
+        // In steps, so that what comes and goes at once costs nothing.
+        let takes = (self.takes() + more).next_multiple_of(4096);
+        if !self.memory.set(takes) && self.session.ended().is_none() {
+            self.session.close(CloseCode::OutOfResources);
+            self.end();
+            self.starved = true;
+        }
+    }
+
+    /// About how much memory is taken by what belongs to the session; objects and what they hold are not counted, and what is
+    /// for a call of the peer is counted with it.
+    fn takes(&self) -> usize {
+        self.session.memory()
+            + self.writing
+            + self.objects.memory()
+            + self.proxies.capacity() * size_of::<Weak<ProxyInner>>()
+            + self.session.tables().imports as usize * OF_A_PROXY
+            + self.calls.capacity() * OF_A_CALL
+            + OF_A_SESSION
     }
 
     fn retry_unsent(&mut self, shared: &Arc<Shared>) {
@@ -757,6 +818,11 @@ impl Core {
         self.garbage.extend(never_run.map(Garbage::job));
     }
 }
+
+/// What a proxy takes, a call to the peer, and a session without either, with its task.
+const OF_A_PROXY: usize = 64;
+const OF_A_CALL: usize = 256;
+const OF_A_SESSION: usize = 4096;
 
 fn config(options: &Options) -> Config {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

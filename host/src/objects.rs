@@ -63,6 +63,16 @@ impl LocalObjects {
         Some(object)
     }
 
+    /// Bytes that the table takes, without the objects.
+    pub fn memory(&self) -> usize {
+        let of_a_slot = size_of::<Option<(usize, Arc<dyn Object>)>>();
+        let of_a_key = size_of::<(usize, ObjectKey)>() + 1;
+        // A hash table is full at seven eighths.
+        self.slots.capacity() * of_a_slot
+            + self.free.capacity() * size_of::<u32>()
+            + self.keys.capacity() * of_a_key * 8 / 7
+    }
+
     #[must_use]
     pub fn clear(&mut self) -> Vec<Arc<dyn Object>> {
         self.keys.clear();

@@ -499,6 +499,24 @@ impl<S: Storage> Session<S> {
     }
 }
 
+#[cfg(feature = "alloc")]
+impl Session<Host> {
+    /// About how many bytes of memory it takes: tables, store and output, as large as they have grown.
+    pub fn memory(&self) -> usize {
+        let tables = self.exports.memory() + self.imports.memory() + self.questions.memory() + self.answers.memory();
+        tables + self.keys.len() * OF_A_KEY + self.store.memory() + self.output_capacity()
+    }
+
+    /// What its output has grown to.
+    pub fn output_capacity(&self) -> usize {
+        self.out.capacity()
+    }
+}
+
+/// What a key takes in its index.
+#[cfg(feature = "alloc")]
+const OF_A_KEY: usize = 24;
+
 /// The store's number for a waiting call and for a kept result of the same id.
 fn parked_key(id: u16) -> u32 {
     u32::from(id) << 1

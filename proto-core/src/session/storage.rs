@@ -317,11 +317,24 @@ mod growing {
         }
 
         fn grow(&mut self) -> Option<u32> {
-            if self.entries.len() >= self.limit || self.entries.try_reserve(1).is_err() {
+            let length = self.entries.len();
+            if length >= self.limit {
                 return None;
             }
+            if length == self.entries.capacity() {
+                // Twice as many, and never beyond the limit.
+                let more = length.max(4).min(self.limit - length);
+                self.entries.try_reserve_exact(more).ok()?;
+            }
             self.entries.push(T::default());
-            u32::try_from(self.entries.len() - 1).ok()
+            u32::try_from(length).ok()
+        }
+    }
+
+    impl<T> Growing<T> {
+        /// Bytes that it takes.
+        pub(crate) fn memory(&self) -> usize {
+            self.entries.capacity() * size_of::<T>()
         }
     }
 
@@ -383,6 +396,16 @@ mod growing {
             }
         }
     }
+
+    impl GrowingStore {
+        /// Bytes that it takes.
+        pub(crate) fn memory(&self) -> usize {
+            self.used + self.runs.len() * OF_A_RUN
+        }
+    }
+
+    /// What a run takes beside its bytes.
+    const OF_A_RUN: usize = 64;
 
     /// Output bytes that grow to a limit.
     #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -40,6 +40,11 @@ impl<B: Buffer> Outgoing<B> {
         self.buffer.bytes().get(self.start..self.end).unwrap_or_default()
     }
 
+    #[cfg(feature = "alloc")]
+    pub fn capacity(&self) -> usize {
+        self.buffer.bytes().len()
+    }
+
     pub fn taken(&mut self, count: usize) {
         self.start = self.start.saturating_add(count).min(self.end);
         if self.start == self.end {
