@@ -460,11 +460,12 @@ impl Begin for Promise {
             }
             let target = Target::Promise(&promise.0);
             match (Plan { target, op, name, args: args.clone(), pipelined, settled_at: 0 }.begin().await) {
-                Err(Error::NotMade(CallError::NotAPromise)) => {} // it has settled just now
+                // It has settled just now: without computing time the call would have been built on it.
+                Err(Error::NotMade(CallError::NotAPromise)) if promise.0.state.is_settled() => continue,
+                // It is no promise that could be named: it is waited for.
+                Err(Error::NotMade(CallError::NotAPromise)) => drop(promise.settled().await),
                 started => return started.map(Pending),
             }
-            // Or it is no promise that could be named; then it is waited for.
-            let _ = promise.settled().await;
         };
         let proxy = match result {
             Ok(Value::Reference(Reference::Remote(proxy))) => proxy,
