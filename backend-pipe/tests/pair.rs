@@ -1,15 +1,17 @@
 //! Two connections over a pair of in-process pipes.
 
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
+use std::time::Duration;
 
 mod common;
 
 use common::{echo, pair, until};
 use farref_pipe::{
-    Action, Args, Connection, Directory, Error, Function, List, Map, Object, Options, Reference, Remote, Value,
+    Action, Args, CloseCode, Connection, Directory, Ended, Error, ErrorCode, Function, List, Map, Object, Options,
+    Reference, Remote, Value,
 };
 
 #[test]
@@ -190,4 +192,47 @@ fn objects_are_dropped_without_any_lock() {
     let map = Reference::local(Map::new(vec![("k".into(), object.into())]));
     client.root().invoke("echo", [map]).expect("it comes back");
     until(|| dropped.load(Ordering::SeqCst));
+}
+
+/// B10: a side that leaves lets the calls end that it serves, and takes no new ones.
+#[test]
+fn draining_lets_calls_end() {
+    let (entered, has_entered) = mpsc::channel();
+    let (leave, may_leave) = mpsc::channel::<()>();
+    let may_leave = Mutex::new(may_leave);
+    let slow = Function::new(move |_| {
+        entered.send(()).expect("the test listens");
+        may_leave.lock().expect("one call").recv().expect("the test says so");
+        Ok("done".into())
+    });
+    let (client, server) = pair(Directory::new(), echo().with("slow", "", slow));
+    let call = client.root().start("slow", ()).expect("a call");
+    has_entered.recv().expect("it runs");
+    let draining = thread::spawn(move || server.drain(Duration::from_secs(60)));
+    // New calls are refused from some moment on.
+    until(|| matches!(client.root().invoke("echo", [1]), Err(Error::Refused(ErrorCode::Overloaded, _))));
+    leave.send(()).expect("it waits");
+    assert_eq!(call.wait(), Ok("done".into()));
+    assert!(draining.join().expect("it returns"));
+    assert!(matches!(client.wait_closed(), Ended::PeerClosed(CloseCode::Leaving)));
+}
+
+/// B10: but not for ever.
+#[test]
+fn draining_has_a_limit() {
+    let (client, server) = pair(
+        Directory::new(),
+        Directory::new().with(
+            "never",
+            "",
+            Function::new(|_| {
+                thread::park_timeout(Duration::from_secs(600));
+                Ok(Value::None)
+            }),
+        ),
+    );
+    let call = client.root().start("never", ()).expect("a call");
+    until(|| server.tables().answers == 1);
+    assert!(!server.drain(Duration::from_millis(20)));
+    assert!(matches!(call.wait(), Err(Error::Ended(_))));
 }

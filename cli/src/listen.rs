@@ -43,8 +43,8 @@ pub struct ListenArgs {
     #[arg(long, value_name = "COUNT", requires = "urls", default_value_t = 1024)]
     max_connections: usize,
     /// How long calls may go on that are under way when SIGTERM or Ctrl-C ends the server; a second signal ends it at once
-    #[arg(long, value_name = "SECONDS", requires = "urls", default_value_t = 10)]
-    grace: u64,
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub grace: u64,
     /// Tell what happens on standard error; more with -vv and -vvv. RUST_LOG says it in detail
     #[arg(short, long, action = ArgAction::Count, requires = "urls")]
     verbose: u8,

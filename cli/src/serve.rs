@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use std::{process, thread};
 
 use farref_pipe::{Connection, Directory, Ended, Options, take_stdio};
@@ -35,7 +36,7 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
     let serve_stdio = stdio.map(|(input, output)| {
         let (directory, share, session) = (directory.clone(), share.clone(), session.clone());
         move || {
-            let connection = farref_pipe::open(input, output, directory, Options::default())?;
+            let connection = farref_pipe::open_fds(input, output, directory, Options::default())?;
             share.connected(&connection);
             session.begin(&connection);
             match connection.wait_closed() {
@@ -46,7 +47,9 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
     });
     let result = match serve_stdio {
         Some(serve_stdio) if args.listen.urls.is_empty() => {
-            session.end_on_signal().map_err(|error| Failure::new(Exit::Local, error.to_string()))?;
+            session
+                .end_on_signal(Duration::from_secs(args.listen.grace))
+                .map_err(|error| Failure::new(Exit::Local, error.to_string()))?;
             serve_stdio()
         }
         serve_stdio => {
@@ -77,17 +80,22 @@ impl Session {
         }
     }
 
-    /// Ends the session, and so the program, when SIGTERM or SIGINT says so.
+    /// Ends the session, and so the program, when SIGTERM or SIGINT says so: calls that are under way have so much time. A
+    /// second signal ends it at once.
     #[cfg(unix)]
-    fn end_on_signal(&self) -> io::Result<()> {
+    fn end_on_signal(&self, grace: Duration) -> io::Result<()> {
         use signal_hook::consts::{SIGINT, SIGTERM};
         use signal_hook::iterator::Signals;
 
         let mut signals = Signals::new([SIGINT, SIGTERM])?;
         let session = self.clone();
         thread::Builder::new().name("farref-signals".into()).spawn(move || {
+            let mut drained = None;
             for _ in signals.forever() {
-                match session.0.get() {
+                match session.0.get().cloned() {
+                    Some(connection) if drained.is_none() => {
+                        drained = Some(thread::spawn(move || connection.drain(grace)));
+                    }
                     Some(connection) => connection.close(),
                     // Nobody is served yet.
                     None => process::exit(Exit::Done as i32),
@@ -98,7 +106,7 @@ impl Session {
     }
 
     #[cfg(not(unix))]
-    fn end_on_signal(&self) -> io::Result<()> {
+    fn end_on_signal(&self, _: Duration) -> io::Result<()> {
         Ok(())
     }
 }

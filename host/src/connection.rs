@@ -150,6 +150,16 @@ impl Connection {
         self.shared().until(Core::closed).await
     }
 
+    /// Lets the calls of the peer that are under way end, for as long as `limit` at most, and then closes the session; tells
+    /// whether all of them ended. Meanwhile new ones are refused as overloaded, but for those that calls of ours cause.
+    ///
+    /// It waits, blocking. With sockets a server does this for all sessions together.
+    pub fn drain(&self, limit: Duration) -> bool {
+        let is_drained = self.shared().drain(limit);
+        self.close();
+        is_drained
+    }
+
     /// Says Close and ends the session. What is under way fails.
     pub fn close(&self) {
         self.shared().close(CloseCode::Leaving);

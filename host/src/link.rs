@@ -266,11 +266,11 @@ impl Link {
         self.0.lock().session.peer().is_some()
     }
 
-    /// Waits until no call is under way, either way. From now on new calls of the peer are refused as overloaded, but for
-    /// those that calls of ours cause.
+    /// Waits until all calls of the peer have their Return. From now on new ones are refused as overloaded, but for those that
+    /// calls of ours cause.
     pub async fn drain(&self) {
         self.0.lock().draining = true;
-        self.0.until(|core| (core.is_idle() || core.session.ended().is_some()).then_some(())).await;
+        self.0.until(Core::is_drained).await;
     }
 }
 
@@ -512,6 +512,12 @@ impl Shared {
         }
     }
 
+    /// As [`Link::drain`], blocking; false if the time is up.
+    pub fn drain(&self, limit: Duration) -> bool {
+        self.lock().draining = true;
+        self.wait_for(Core::is_drained, limit).is_some()
+    }
+
     pub fn close(&self, code: CloseCode) {
         let mut core = self.lock();
         if core.session.ended().is_none() {
@@ -540,7 +546,7 @@ impl Shared {
             let left = self.credits.total_listeners() + self.room.total_listeners();
             self.is_lacking.store(left > 0, Ordering::Relaxed);
         }
-        if core.draining && core.is_idle() {
+        if core.draining && core.is_drained().is_some() {
             self.changed.notify(usize::MAX);
         }
     }
@@ -761,10 +767,10 @@ impl Core {
         self.deaf || self.ending
     }
 
-    /// Whether no call is under way, either way.
-    fn is_idle(&self) -> bool {
-        let tables = self.session.tables();
-        tables.answers == 0 && tables.questions == 0 && self.unsent.is_empty()
+    /// If no call of the peer wants a Return any more.
+    fn is_drained(&self) -> Option<()> {
+        let is_idle = !self.session.is_serving() && self.unsent.is_empty();
+        (is_idle || self.session.ended().is_some()).then_some(())
     }
 
     /// Why the session is over, once everything that it had to say was said.

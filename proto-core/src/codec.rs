@@ -167,7 +167,11 @@ impl<'b> Writer<'b> {
 }
 
 /// The length of a varint, 1 to 10 bytes.
+#[inline]
 pub const fn varint_len(value: u64) -> usize {
+    if value < 0x80 {
+        return 1;
+    }
     let bits = 64 - (value | 1).leading_zeros() as usize;
     bits.div_ceil(7)
 }

@@ -425,6 +425,11 @@ impl<S: Storage> Session<S> {
         }
     }
 
+    /// Whether calls of the peer still want a Return from this side.
+    pub fn is_serving(&self) -> bool {
+        self.answer_bytes > 0
+    }
+
     /// Sequenced messages sent and received (MSG-2).
     pub fn ordinals(&self) -> (u64, u64) {
         (self.sent, self.received)

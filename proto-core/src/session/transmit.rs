@@ -56,8 +56,8 @@ impl<B: Buffer> Outgoing<B> {
     /// one record, whole or not at all (MSG-4).
     pub fn append(&mut self, max_body: usize, keep_free: usize, write: WriteBody<'_>) -> Result<usize, AppendError> {
         // What could never be written is told as too large, not as a lack of room that waiting would end.
-        let max_body = max_body.min(self.longest(max_body, keep_free));
         let prefix = varint_len(max_body as u64);
+        let max_body = self.buffer.limit().saturating_sub(keep_free + prefix).min(max_body);
         loop {
             let room = self.buffer.bytes().len().saturating_sub(self.end + prefix + keep_free).min(max_body);
             let at = self.end + prefix;
