@@ -1,5 +1,9 @@
 //! The conformance suite over the sockets of a [`Server`], and over any other stream that it serves; on both runtimes.
 
+#[cfg(feature = "tls")]
+#[path = "common/authority.rs"]
+mod authority;
+
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -29,6 +33,38 @@ async fn unix() {
     let server = server();
     server.listen_unix(&path).await.expect("it listens");
     judge("unix", &server, move || UnixStream::connect(&path).map(transport)).await;
+}
+
+#[cfg(feature = "tls")]
+#[tokio::test(flavor = "multi_thread")]
+async fn tls() {
+    use tokio_rustls::rustls::crypto::ring;
+    use tokio_rustls::rustls::pki_types::pem::PemObject;
+    use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+    use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+    let authority = authority::Authority::new("ours");
+    let (chain, key) = authority.files(&["localhost"]);
+    let identity = farref_tokio::Identity::from_files(chain, key).expect("an identity");
+    let server = server();
+    let tls = farref_tokio::TlsServer::new(&identity, None).expect("a server");
+    let address = server.listen_tls("127.0.0.1:0", &tls).await.expect("it listens");
+
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(authority.path()).expect("a certificate")).expect("it is one");
+    let config =
+        ClientConfig::builder_with_provider(Arc::new(ring::default_provider())).with_safe_default_protocol_versions();
+    let config = config.expect("TLS 1.3").with_root_certificates(roots).with_no_client_auth();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let connect = move || {
+        let encrypted = async {
+            let stream = tokio::net::TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            connector.connect(ServerName::try_from("localhost").expect("a name"), stream).await
+        };
+        bridge(Handle::current().block_on(encrypted)?)
+    };
+    judge("tls", &server, within_runtime(connect)).await;
 }
 
 #[tokio::test]

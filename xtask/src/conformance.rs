@@ -8,7 +8,7 @@ use std::{
 use serde_json::Value;
 
 /// Every transport over which the suite has to pass, and the peer in another language, which runs it over a pipe.
-const TRANSPORTS: [&str; 7] = ["memory", "pipe", "ssh", "tcp", "unix", "stream", "python"];
+const TRANSPORTS: [&str; 8] = ["memory", "pipe", "ssh", "tcp", "unix", "tls", "stream", "python"];
 
 /// Forgets the reports of earlier runs, so that none stands for a test that did not run.
 pub fn clear(root: &Path) -> Result<(), String> {
