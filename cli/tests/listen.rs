@@ -96,7 +96,7 @@ fn call(url: &str, more: &[&str]) -> Run {
     run(Command::new(FARREF).args(["call", url, "open(\"notes.txt\").readline()"]).args(more))
 }
 
-/// A18, A24: one server at several places, all of which know the key.
+/// A18: one server at several places.
 #[test]
 fn a18_files_are_served_over_sockets() {
     within(|| {
@@ -107,6 +107,7 @@ fn a18_files_are_served_over_sockets() {
         for url in &listening.urls {
             assert_eq!(call(url, &[]).printed(), "one\n", "{url}");
             assert!(farref(["ls", url]).printed().starts_with("listdir  "), "{url}");
+            assert_eq!(farref(["get", url, "notes.txt", "-"]).printed(), "one\ntwo\nthree\n", "{url}");
         }
         assert_eq!(fs::metadata(&socket).expect("a socket").permissions().mode() & 0o777, 0o600);
         listening.signal(Signal::TERM);
@@ -149,9 +150,9 @@ fn a24_files_are_served_over_tls() {
     });
 }
 
-/// B10: who has no key, or another one, is told so, as is who has one and the server none.
+/// A24: who has no key, or another one, is told so, as is who has one and the server none.
 #[test]
-fn b10_a_key_lets_in_who_knows_it() {
+fn a24_a_key_lets_in_who_knows_it() {
     within(|| {
         let served = Served::new();
         let (right, wrong) = (key(&served, "right"), key(&served, "wrong"));
@@ -231,9 +232,9 @@ fn what_cannot_be_done_is_said_before_anything_is() {
     assert_eq!(call(&url, &[]).failed(3), format!("{url}: Connection refused (os error 111)"));
 }
 
-/// A call that runs when SIGTERM comes is answered; new ones are refused, and nobody gets in.
+/// B10: a call that runs when SIGTERM comes is answered; new ones are refused, and nobody gets in.
 #[test]
-fn sigterm_lets_calls_end() {
+fn b10_sigterm_lets_calls_end() {
     within(|| {
         let served = Served::new();
         let listening = Listening::start(&served, &["tcp://127.0.0.1:0"], &[]);
@@ -315,6 +316,14 @@ fn connections_have_a_limit() {
             assert!(Instant::now() < patience, "there is room again");
         }
     });
+}
+
+#[test]
+fn a_server_that_is_silent_is_given_up() {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("tcp://{}", silent.local_addr().expect("an address"));
+    let given_up = farref(["ls", &url, "--timeout", "0.2"]);
+    assert_eq!(given_up.failed(3), "no answer to the handshake within 0.2 s");
 }
 
 /// Standard input is one more place where somebody may be; it ends the program when it goes.
