@@ -53,8 +53,3 @@ pub use ssh::{Ssh, SshTarget, SshTargetError};
 #[cfg(unix)]
 pub use stdio::take_stdio;
 pub use stdio::{ReadFn, WriteFn};
-
-/// The examples of the README compile.
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-struct Readme;
