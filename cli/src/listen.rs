@@ -20,9 +20,8 @@ use crate::url::{PeerUrl, Place, SocketUrl};
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Listening")]
 pub struct ListenArgs {
-    /// Listen at tcp://[HOST][:PORT], tls://[HOST][:PORT] or unix:PATH; may be given several times. Without a host only
-    /// programs of this machine get there; port 0 is any free one. The addresses are told on standard error
-    #[arg(long = "listen", value_name = "URL")]
+    /// URLs of sockets.
+    #[arg(long = "listen", value_name = "URL", help = LISTEN_HELP)]
     pub urls: Vec<String>,
     /// Let in only who knows the key in this file, which "farref key" makes [env: FARREF_KEY_FILE]
     #[arg(long, value_name = "FILE", requires = "urls", value_hint = ValueHint::FilePath)]
@@ -49,6 +48,11 @@ pub struct ListenArgs {
     #[arg(short, long, action = ArgAction::Count, requires = "urls")]
     verbose: u8,
 }
+
+// Not a comment of the field: brackets are links there.
+const LISTEN_HELP: &str = "\
+Listen at tcp://[HOST][:PORT], tls://[HOST][:PORT] or unix:PATH; may be given several times. Without a host only \
+programs of this machine get there; port 0 is any free one. The addresses are told on standard error";
 
 /// Serves until a signal comes, or until `other`, which blocks a thread of its own meanwhile, is over.
 pub fn run(
