@@ -5,8 +5,9 @@
 use std::future::poll_fn;
 use std::io;
 use std::ops::Range;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use farref_core::message::CloseCode;
 use farref_host::{Charge, Driver, Error, KeyFailure, KeyRefusal, Link, Options, Received, Threads, Work};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 use tokio::time::{Sleep, sleep, sleep_until};
 
 use crate::connect::{Patience, fault};
@@ -23,13 +25,14 @@ use crate::connect::{Patience, fault};
 /// How work of a session is done, and who is woken for its output.
 pub(crate) struct Tasks {
     waker: AtomicWaker,
+    over: Arc<Over>,
     runtime: Handle,
     threads: Arc<Threads>,
 }
 
 impl Tasks {
     pub fn new(threads: Arc<Threads>) -> Arc<Self> {
-        Arc::new(Self { waker: AtomicWaker::new(), runtime: Handle::current(), threads })
+        Arc::new(Self { waker: AtomicWaker::new(), over: Arc::default(), runtime: Handle::current(), threads })
     }
 }
 
@@ -38,13 +41,47 @@ impl Driver for Tasks {
         self.waker.wake();
     }
 
+    fn ended(&self) {
+        self.over.tell();
+    }
+
     fn run(&self, work: Work) -> Result<(), Work> {
         match work.into_task() {
             Ok(task) => {
-                drop(self.runtime.spawn(task));
+                let over = self.over.clone();
+                drop(self.runtime.spawn(async move {
+                    tokio::select! {
+                        biased;
+                        () = task => {}
+                        () = over.wait() => {}
+                    }
+                }));
                 Ok(())
             }
             Err(work) => self.threads.run(work),
+        }
+    }
+}
+
+/// Ends the tasks of a session when it is over: nobody hears what they would answer, and a peer that comes and goes must not
+/// leave more and more of them behind.
+#[derive(Default)]
+struct Over {
+    is_so: AtomicBool,
+    became_so: Notify,
+}
+
+impl Over {
+    fn tell(&self) {
+        self.is_so.store(true, Ordering::SeqCst);
+        self.became_so.notify_waiters();
+    }
+
+    async fn wait(&self) {
+        let mut became_so = pin!(self.became_so.notified());
+        became_so.as_mut().enable();
+        if !self.is_so.load(Ordering::SeqCst) {
+            became_so.await;
         }
     }
 }

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use farref_tokio::{Directory, Peer, Server, ServerOptions, Validator};
+use farref_tokio::{AsyncFunction, Directory, Options, Peer, Remote, Server, ServerOptions, Validator, Value};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 
 /// A stream that tells by the count of its shares that it is still there.
@@ -122,4 +122,30 @@ async fn who_needs_more_memory_than_there_is_is_told_so() {
     // Close with code 3, and no texts.
     assert!(said.ends_with(&[4, 17, 3, 0, 0]), "{said:?}");
     assert_eq!(server.counters().open, 1, "the other goes on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn async_calls_end_with_their_session() {
+    let alive = Arc::new(());
+    let held = alive.clone();
+    let wait = AsyncFunction::new(move |_| {
+        let held = held.clone();
+        async move {
+            std::future::pending::<()>().await;
+            drop(held);
+            Ok(Value::None)
+        }
+    });
+    let server = Server::new(Directory::new().with("wait", "for ever", wait), ServerOptions::default());
+    let (near, far) = duplex(1024);
+    server.serve(far, Peer::named("a client"));
+    let client = farref_tokio::start(near, Directory::new(), Options::default()).await.expect("it starts");
+    let waiting = client.root().start("wait", ()).await.expect("it is sent");
+    settle().await;
+    assert_eq!(Arc::strong_count(&alive), 3);
+    client.close();
+    assert!(waiting.await.is_err());
+    settle().await;
+    assert_eq!(Arc::strong_count(&alive), 2);
+    assert_eq!(server.counters().memory, 0);
 }

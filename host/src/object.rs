@@ -213,7 +213,7 @@ impl Action<'_> {
 /// without one.
 ///
 /// Calls that it makes over the same connection are part of the call being served, as long as they are made by the future
-/// that [`Self::perform`] gives and not by a task of its own.
+/// that [`Self::perform`] gives and not by a task of its own. When the session ends, tasks are dropped where they wait.
 ///
 /// ```
 /// use farref_host::{Action, Args, Async, AsyncObject, AsyncRemote, Error, Proxy, Reference, Value};
