@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use event_listener::{Event as Bell, EventListener, IntoNotification, Listener};
 use farref_core::frame::{Split, split};
-use farref_core::message::{CloseCode, ErrorCode, Hello, Limits};
+use farref_core::message::{CloseCode, ErrorCode, Limits};
 use farref_core::session::{Config, Ended, Event, Host, Import, Notice, Question, Request, Session, Tables};
 
 use crate::budget::{Budget, Charge};
@@ -152,10 +152,8 @@ impl Link {
         let mut rest = stream;
         let mut wanted = 1;
         let mut is_over = core.session.ended().is_some();
-        // A Hello may be longer than what is accepted later (HEL-2).
-        let hello = if core.heard_hello { 0 } else { Hello::MAX_LENGTH as u32 };
-        let most = core.session.limits().max_message.max(hello);
         while !is_over {
+            let most = if core.session.peer().is_some() { core.session.limits().max_message } else { BEFORE_HELLO };
             match split(rest, most) {
                 Split::Record { body, rest: behind } => {
                     rest = behind;
@@ -273,6 +271,10 @@ impl Link {
         self.0.until(Core::is_drained).await;
     }
 }
+
+/// The longest record before Hello: more than Hello may have, so that the session sees and says what is wrong with it (HEL-2),
+/// and little for a stranger.
+const BEFORE_HELLO: u32 = 1024;
 
 /// Calls that run inline together: few enough for an allocator to have their memory at hand.
 const TOGETHER: usize = 6;
@@ -591,11 +593,14 @@ impl Core {
 
     /// Calls that waited for an answer of ours and may run now.
     fn take_ready(&mut self, shared: &Arc<Shared>) {
+        let mut memory = shared.memory.charge();
         while self.session.has_ready() {
             let mut scratch = mem::take(&mut self.scratch);
-            if scratch.is_empty() {
+            let length = self.session.limits().max_message as usize;
+            // Without memory for it the calls are refused as overloaded.
+            if scratch.is_empty() && memory.set(length) {
                 // Zeroed by the operating system, and only as far as it is used; `resize` would touch all of it.
-                scratch = vec![0; self.session.limits().max_message as usize];
+                scratch = vec![0; length];
             }
             let ready = self.session.poll_ready(&mut scratch);
             if let Some(request) = &ready {
