@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use farref_tokio::{
-    AsyncFunction, Connection, Directory, Error, Function, Options, Peer, Proxy, Reference, Remote, Server,
-    ServerOptions, Value,
+    Action, Args, AsyncFunction, CloseCode, Connection, Directory, Ended, Error, Function, Member, MemberKind, Object,
+    Options, Peer, Proxy, Reference, Remote, Server, ServerOptions, Value,
 };
 use tokio::io::BufStream;
+use tokio::sync::Semaphore;
 
 /// What the tests call.
 fn directory() -> Directory {
@@ -38,10 +39,7 @@ fn directory() -> Directory {
 }
 
 async fn over_tcp() -> (Connection, Server) {
-    let server = Server::new(directory(), ServerOptions::default());
-    let address = server.listen_tcp("127.0.0.1:0").await.expect("it listens");
-    let client = farref_tokio::connect_tcp(address, Directory::new(), Options::default()).await.expect("it connects");
-    (client, server)
+    served_by(directory()).await
 }
 
 async fn until(settled: impl Fn() -> bool) {
@@ -54,8 +52,21 @@ async fn until(settled: impl Fn() -> bool) {
     panic!("not settled within five seconds");
 }
 
+fn are_at_baseline(client: &Connection, server: &Server) -> bool {
+    client.is_at_baseline() && server.connections().iter().all(Connection::is_at_baseline)
+}
+
 #[tokio::test]
-async fn calls_go_both_ways_over_tcp() {
+async fn calls_go_both_ways_on_one_thread() {
+    calls_go_both_ways().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_go_both_ways_on_many_threads() {
+    calls_go_both_ways().await;
+}
+
+async fn calls_go_both_ways() {
     let (client, server) = over_tcp().await;
     let root = client.root();
     assert_eq!(root.invoke("echo", [7]).await, Ok(7.into()));
@@ -68,7 +79,224 @@ async fn calls_go_both_ways_over_tcp() {
     }));
     assert_eq!(root.invoke("apply", [callback.into(), Value::Int(5)]).await, Ok(5.into()));
     assert_eq!(seen.load(Ordering::SeqCst), 5);
-    until(|| client.is_at_baseline() && server.connections().iter().all(Connection::is_at_baseline)).await;
+    until(|| are_at_baseline(&client, &server)).await;
+}
+
+/// An object that waits until it is told to go on, and counts those that wait.
+fn gate() -> (Directory, Arc<Semaphore>, Arc<AtomicI64>) {
+    let (gate, waiting) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicI64::new(0)));
+    let (gate_there, waiting_there) = (gate.clone(), waiting.clone());
+    let wait = AsyncFunction::new(move |_| {
+        let (gate, waiting) = (gate_there.clone(), waiting_there.clone());
+        async move {
+            waiting.fetch_add(1, Ordering::SeqCst);
+            gate.acquire().await.map_err(|_| Error::raise("RuntimeError", "closed"))?.forget();
+            Ok(Value::from("open"))
+        }
+    });
+    (directory().with("wait", "until the gate opens", wait), gate, waiting)
+}
+
+async fn served_by(directory: Directory) -> (Connection, Server) {
+    let server = Server::new(directory, ServerOptions::default());
+    let address = server.listen_tcp("127.0.0.1:0").await.expect("it listens");
+    let client = farref_tokio::connect_tcp(address, Directory::new(), Options::default()).await.expect("it connects");
+    // The client's Hello may still be under way.
+    until(|| server.counters().open == 1).await;
+    (client, server)
+}
+
+#[tokio::test]
+async fn a_pending_call_that_is_dropped_is_abandoned() {
+    let (directory, gate, waiting) = gate();
+    let (client, server) = served_by(directory).await;
+    for pipelined in [false, true] {
+        let messages = client.traffic().messages;
+        match pipelined {
+            false => drop(client.root().start("wait", ()).await.expect("it is sent")),
+            true => drop(client.root().promise("wait", ()).await.expect("it is sent")),
+        }
+        // The call and its Finish.
+        until(|| client.traffic().messages == messages + 2).await;
+        until(|| waiting.load(Ordering::SeqCst) == 1).await;
+        assert_eq!(client.tables().questions, 1, "its Return is still to come (FIN-2)");
+        gate.add_permits(1);
+        until(|| are_at_baseline(&client, &server)).await;
+        assert_eq!(client.traffic().messages, messages + 3);
+        waiting.store(0, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn a_future_that_is_dropped_before_it_was_polled_sends_nothing() {
+    let (client, _server) = over_tcp().await;
+    let messages = client.traffic().messages;
+    drop(client.root().invoke("echo", [1]));
+    assert_eq!(client.root().invoke("echo", [2]).await, Ok(2.into()));
+    assert_eq!(client.traffic().messages, messages + 2);
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_dropped_is_released() {
+    let (client, server) = over_tcp().await;
+    let there = server.connections().remove(0);
+    let one = client.root().invoke("identity", ()).await.expect("an object");
+    let other = client.root().invoke("identity", ()).await.expect("an object");
+    let copy = one.clone();
+    assert_eq!((client.tables().imports, there.tables().exports), (2, 3));
+    drop(one);
+    drop(other);
+    until(|| there.tables().exports == 2).await;
+    drop(copy);
+    until(|| are_at_baseline(&client, &server)).await;
+}
+
+#[tokio::test]
+async fn many_connections_to_one_server() {
+    let server = Server::new(directory(), ServerOptions::default());
+    let address = server.listen_tcp("127.0.0.1:0").await.expect("it listens");
+    let mut clients = Vec::new();
+    for number in 0..100 {
+        let client = farref_tokio::connect_tcp(address, Directory::new(), Options::default()).await;
+        clients.push(client.expect("it connects"));
+        assert_eq!(clients[number].root().invoke("echo", [number as i64]).await, Ok((number as i64).into()));
+    }
+    assert_eq!((server.counters().open, server.connections().len()), (100, 100));
+    drop(clients);
+    until(|| server.counters().open == 0).await;
+    assert_eq!((server.counters().sessions, server.counters().failed), (100, 0));
+}
+
+/// A28: a connection is shared by as many tasks as one likes.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_tasks_on_one_connection() {
+    fn is_shared<T: Clone + Send + Sync + 'static>(_: &T) {}
+    let (client, server) = over_tcp().await;
+    is_shared(&client);
+    is_shared(&client.root());
+    let tasks = (0..500).map(|task: i64| {
+        let client = client.clone();
+        tokio::spawn(async move {
+            for round in 0..10 {
+                let method = ["echo", "slow_echo"][(task + round) as usize % 2];
+                assert_eq!(client.root().invoke(method, [task * 100 + round]).await, Ok((task * 100 + round).into()));
+            }
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await.expect("each has its own answers");
+    }
+    until(|| are_at_baseline(&client, &server)).await;
+}
+
+#[tokio::test]
+async fn what_is_said_together_is_one_system_call() {
+    let (client, server) = over_tcp().await;
+    let there = server.connections().remove(0);
+    assert_eq!(client.root().invoke("echo", [0]).await, Ok(0.into()));
+    let (before, before_there) = (client.traffic(), there.traffic());
+    let results = client.root().invoke_many("echo", (0..64).map(|number| [number])).await;
+    assert_eq!(results, (0..64).map(|number| Ok(Value::Int(number))).collect::<Vec<_>>());
+    let (after, after_there) = (client.traffic(), there.traffic());
+    assert_eq!(after.messages - before.messages, 128);
+    assert_eq!(after.writes - before.writes, 1);
+    assert_eq!(after_there.reads - before_there.reads, 1);
+    assert_eq!(after_there.writes - before_there.writes, 1);
+    assert_eq!(after.reads - before.reads, 1);
+}
+
+#[tokio::test]
+async fn large_payloads() {
+    let server = Server::new(directory(), ServerOptions { connection: Options::default(), ..ServerOptions::default() });
+    let address = server.listen_tcp("127.0.0.1:0").await.expect("it listens");
+    let client = farref_tokio::connect_tcp(address, Directory::new(), Options::default()).await.expect("it connects");
+    let bytes = |length: usize| Value::Bytes((0..length).map(|index| index as u8).collect());
+    for length in [0, 1, 65_535, 65_536, 1 << 20, (4 << 20) - 100] {
+        let root = client.root();
+        let (one, other) =
+            tokio::join!(root.invoke("echo", [bytes(length)]), root.invoke("slow_echo", [bytes(length)]));
+        assert!(one == Ok(bytes(length)) && other == Ok(bytes(length)), "{length}");
+    }
+    // Longer ones are refused before anything is sent.
+    let error = client.root().invoke("echo", [bytes(4 << 20)]).await.expect_err("it is too large");
+    assert!(matches!(error, Error::NotMade(_)), "{error:?}");
+    assert_eq!(client.root().invoke("echo", [1]).await, Ok(1.into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_fails_calls_at_once() {
+    let (directory, _gate, waiting) = gate();
+    let server = Server::new(directory, ServerOptions::default());
+    let (near, far) = tokio::io::duplex(4096);
+    server.serve(far, Peer::named("a client"));
+    let client = farref_tokio::start(near, Directory::new(), Options::default()).await.expect("it starts");
+    let root = client.root();
+    let calls = [root.start("wait", ()).await.expect("it is sent"), root.start("wait", ()).await.expect("it is sent")];
+    while waiting.load(Ordering::SeqCst) < 2 {
+        tokio::task::yield_now().await;
+    }
+    let start = tokio::time::Instant::now();
+    client.close();
+    for call in calls {
+        assert_eq!(call.await, Err(Error::Ended(Ended::Closed(CloseCode::Leaving))));
+    }
+    assert_eq!(root.invoke("echo", [1]).await, Err(Error::Ended(Ended::Closed(CloseCode::Leaving))));
+    while server.counters().open > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(start.elapsed(), Duration::ZERO);
+}
+
+/// Three peers that only come to an end together.
+#[tokio::test]
+async fn c25_independent_connections_progress_concurrently() {
+    let together = Arc::new(std::sync::Barrier::new(3));
+    let meet = Function::new(move |args| {
+        together.wait();
+        Ok(Value::Int(args.get(0).and_then(Value::as_int).unwrap_or(0) + 1))
+    });
+    let server = Server::new(Directory::new().with("meet", "waits for two others", meet), ServerOptions::default());
+    let address = server.listen_tcp("127.0.0.1:0").await.expect("it listens");
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        let client = farref_tokio::connect_tcp(address, Directory::new(), Options::default()).await;
+        clients.push(client.expect("it connects"));
+    }
+    let call = |client: &Connection| {
+        let root = client.root();
+        tokio::spawn(async move { root.invoke("meet", [10]).await })
+    };
+    let calls: Vec<_> = clients.iter().map(call).collect();
+    for call in calls {
+        let result = tokio::time::timeout(Duration::from_secs(30), call).await.expect("none waits for another's end");
+        assert_eq!(result.expect("it runs"), Ok(11.into()));
+    }
+}
+
+struct Point;
+
+impl Object for Point {
+    fn members(&self) -> std::borrow::Cow<'_, [Member]> {
+        const MEMBERS: &[Member] = &[Member::new("z", MemberKind::Readable, "3")];
+        MEMBERS.into()
+    }
+
+    fn perform(&self, action: Action<'_>, _: Args) -> Result<Value, Error> {
+        match action {
+            Action::Get("z") => Ok(Value::Int(3)),
+            other => other.unsupported(),
+        }
+    }
+}
+
+#[tokio::test]
+async fn c26_roots_are_listed_and_used_over_tcp() {
+    let directory = Directory::new().with("x", "a point", Point).with("y", "another", Point);
+    let (client, _server) = served_by(directory).await;
+    let names: Vec<_> = client.root().describe().await.expect("a list").into_iter().map(|member| member.name).collect();
+    assert_eq!(names, ["x", "y"]);
+    let x = client.root().promise_get("x").await.expect("it is sent");
+    assert_eq!(x.get("z").await, Ok(3.into()));
 }
 
 /// Many calls at once go out in one write, their outcomes come in order, and none is left when the future is dropped.
