@@ -11,9 +11,10 @@ use farref_core::session::{Ended, Import, Tables};
 
 use crate::budget::Budget;
 use crate::call::{self, OpenCall};
+use crate::core::Core;
 use crate::error::Error;
-use crate::link::{Core, Shared};
 use crate::proxy::{Promise, Proxy};
+use crate::shared::Shared;
 use crate::value::Value;
 
 /// What a connection accepts and may use.

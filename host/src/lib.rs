@@ -16,6 +16,7 @@ mod budget;
 mod call;
 mod connection;
 mod container;
+mod core;
 mod error;
 mod function;
 mod link;
@@ -26,6 +27,8 @@ mod pool;
 mod proxy;
 mod remote;
 mod serve;
+mod shared;
+mod translate;
 mod value;
 
 pub use args::Args;

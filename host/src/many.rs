@@ -10,10 +10,11 @@ use farref_core::session::{Call, Callee, Question};
 
 use crate::args::Args;
 use crate::call::{Caller, Needs, NotStarted, current_parent};
+use crate::core::Core;
 use crate::error::Error;
-use crate::link::{Core, Dropped, Shared};
 use crate::pool::Garbage;
 use crate::proxy::ProxyInner;
+use crate::shared::{Dropped, Shared};
 use crate::value::Value;
 
 /// A future of the outcomes. Dropping it abandons the calls that have not returned.

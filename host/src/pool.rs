@@ -7,9 +7,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use crate::call::{CallState, OpenCall, block_on};
-use crate::link::{Shared, lock};
 use crate::object::{Object, Runs};
 use crate::serve::Job;
+use crate::shared::{Shared, lock};
 use crate::value::{Reference, Value};
 
 /// Drops what may run code of users, which may panic; the thread goes on.

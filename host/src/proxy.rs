@@ -10,7 +10,7 @@ use farref_core::session::Import;
 
 use crate::call::{self, OpenCall};
 use crate::error::Error;
-use crate::link::{Dropped, Shared};
+use crate::shared::{Dropped, Shared};
 use crate::value::{Reference, Value};
 
 /// An object of the peer. Clones are the same object; when the last one is dropped, it is released.

@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::many;
 use crate::object::{self, Member, Runs};
 use crate::proxy::{Pending, Promise, Proxy};
+use crate::translate;
 use crate::value::{Reference, Value};
 
 /// What can be done with an object of the peer, held or promised.
@@ -498,7 +499,7 @@ impl Promise {
                 object.perform_as_task(op, args).await
             }
             Value::Reference(Reference::Local(object)) => object::operate(&*object, op, args),
-            value => call::operate_on_value(&value, op, &args),
+            value => translate::operate_on_value(&value, op, &args),
         };
         Ok(self.known(result, at))
     }

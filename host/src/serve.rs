@@ -14,13 +14,15 @@ use rustc_hash::FxHashMap;
 
 use crate::args::Args;
 use crate::budget::Charge;
-use crate::call::{self, CallState, Caller, Serving};
+use crate::call::{CallState, Caller, Serving};
+use crate::core::Core;
 use crate::error::Error;
-use crate::link::{Core, Shared};
 use crate::object::{self, Object, Runs};
 use crate::pool::{Garbage, Work, drop_caught};
 use crate::proxy::Proxy;
 use crate::remote::{AsyncRemote, Remote};
+use crate::shared::Shared;
+use crate::translate;
 use crate::value::{Exception, Value, memory_of, memory_of_all};
 
 /// What a call takes beside its arguments, with its task.
@@ -172,7 +174,7 @@ impl Job {
             Receiver::Import(import) => Subject::Proxy(core.proxy(shared, import, false)),
             Receiver::Value(kept) => Subject::Value(core.read_kept(shared, kept).into()),
         };
-        let args = match call::read_args(request.args, &references) {
+        let args = match translate::read_args(request.args, &references) {
             Ok(args) => args,
             Err(error) => {
                 // Nothing else is under way for this call: the error is what it is about.
@@ -290,7 +292,7 @@ impl Job {
         let result = serving.run(|| {
             let work = || match &subject {
                 Subject::Object(object) => object::operate(&**object, op, args),
-                Subject::Value(value) => call::operate_on_value(value, op, &args),
+                Subject::Value(value) => translate::operate_on_value(value, op, &args),
                 Subject::Proxy(proxy) => Remote::operate(proxy, op, args).map_err(forwarded),
                 Subject::Refused(error) => Err((**error).clone()),
                 Subject::Gone => Err(Error::Refuse(ErrorCode::NoSuchObject, Vec::new())),
