@@ -36,7 +36,7 @@ impl Args {
         self
     }
 
-    /// The positional argument at that place.
+    /// The positional argument at that place, the first at 0.
     pub fn get(&self, index: usize) -> Option<&Value> {
         self.positional.get(index)
     }

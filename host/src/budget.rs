@@ -17,7 +17,7 @@ struct Inner {
 }
 
 impl Budget {
-    /// So many bytes.
+    /// So many bytes for all that shares it.
     pub fn new(limit: usize) -> Self {
         Self(Some(Arc::new(Inner { limit, used: AtomicUsize::new(0) })))
     }
@@ -32,7 +32,7 @@ impl Budget {
         self.0.is_some()
     }
 
-    /// Bytes that are in use.
+    /// Bytes that are in use; not counted, and 0, without a limit.
     pub fn used(&self) -> usize {
         self.0.as_ref().map_or(0, |inner| inner.used.load(Ordering::Relaxed))
     }

@@ -18,27 +18,34 @@ use crate::shared::Shared;
 use crate::value::Value;
 
 /// What a connection accepts and may use.
+///
+/// The peer is told of `max_message`, `imports`, `serving`, `call_bytes`, `handles` and `levels`, and keeps to them; one that
+/// does not is faulty, and its session ends. Of two limits for one thing, ours and the peer's, the lower one counts. SECURITY.md
+/// adds up what a peer can use of each.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The longest message accepted, bytes.
+    /// The longest message accepted, bytes; at least 64. A result of the peer's that is longer becomes
+    /// [`ErrorCode::ResultTooLarge`](crate::ErrorCode).
     pub max_message: u32,
-    /// Objects of the peer held at a time.
+    /// Objects of the peer held at a time; at most 2²⁴ − 1. A call of the peer with one more is not made, a result with one more
+    /// becomes [`ErrorCode::TableFull`](crate::ErrorCode).
     pub imports: u32,
-    /// Objects of this process that the peer may hold at a time.
+    /// Objects of this process that the peer may hold at a time. A call with one more fails with
+    /// [`CallError::TableFull`](crate::CallError) before anything is sent, and a result as above.
     pub exports: u32,
-    /// Calls of the peer served at a time.
+    /// Calls of the peer served at a time, those that wait for promises or their turn included. The peer makes no more.
     pub serving: u16,
-    /// Calls to the peer under way at a time.
+    /// Calls to the peer under way at a time. More of them wait, or fail within a call of the peer: see [`Remote`](crate::Remote).
     pub calls: u16,
-    /// Bytes of calls of the peer being served or waiting.
+    /// Bytes of calls of the peer being served or waiting. A call that may be as long as `max_message` needs as much here.
     pub call_bytes: u32,
     /// References in one message.
     pub handles: u16,
-    /// Levels of nested calls served.
+    /// Levels of nested calls served: a call within no other is on the first, a callback within it on the second. At least 1.
     pub levels: u16,
-    /// Bytes of output that may wait; a message may have 64 less. At least 128.
+    /// Bytes of output that may wait; a message may have 64 less. At least 128. Calls wait for room, replies are kept.
     pub output: usize,
-    /// Bytes of calls that wait for promises, and of results kept for pipelined calls.
+    /// Bytes of calls that wait for promises, and of results kept for pipelined calls. Beyond it these calls are refused.
     pub store: usize,
     /// How long the peer may take from the start until its Hello is read, a banner and a login included;
     /// [`Duration::MAX`] is no limit.
@@ -46,9 +53,10 @@ pub struct Options {
     /// What the peer has to know as well, before anything else is said: see [`Key`]. Sockets only, so far; a backend that
     /// cannot check it refuses to connect.
     pub key: Option<Key>,
-    /// How long output may wait for a peer that reads nothing. Sockets only: a pipe cannot tell.
+    /// How long output may wait for a peer that reads nothing, until the session ends. [`Duration::MAX`] is no limit. Sockets
+    /// only: a pipe cannot tell.
     pub stall: Duration,
-    /// Memory that it shares with other connections.
+    /// Memory that it shares with other connections: a limit for all of them together, below the sum of what each may take.
     pub memory: Budget,
 }
 
@@ -112,12 +120,12 @@ impl Connection {
         Proxy::new(self.shared().clone(), Import::DIRECTORY)
     }
 
-    /// A promise that is kept already: `value`, where something is asked for that may be on its way.
+    /// A promise that is kept already: `value`, where something is asked for that may be on its way. Nothing is sent for it.
     pub fn settled(&self, value: impl Into<Value>) -> Promise {
         Promise(Arc::new(OpenCall::settled(self.shared().clone(), Ok(value.into()), call::now())))
     }
 
-    /// The longest message that the peer takes, bytes: what a result has to fit into.
+    /// The longest message that the peer takes, bytes: what a result has to fit into. 0 before its Hello.
     pub fn peer_max_message(&self) -> u32 {
         self.shared().lock().session.peer().map_or(0, |peer| peer.limits.max_message)
     }
@@ -133,7 +141,10 @@ impl Connection {
         })
     }
 
-    /// As [`Self::wait_ready`], for tasks, without a limit.
+    /// As [`Self::wait_ready`], for tasks, without a limit of its own: the backend's ends the session.
+    ///
+    /// # Errors
+    /// As [`Self::wait_ready`].
     pub async fn ready(&self) -> Result<(), Error> {
         self.shared().until(is_ready).await
     }
@@ -161,7 +172,9 @@ impl Connection {
         is_drained
     }
 
-    /// Says Close and ends the session. What is under way fails.
+    /// Says Close and ends the session, for all clones. What is under way fails with [`Error::Ended`], both ways; whether it took
+    /// effect is unknown. Objects that the peer held are dropped. Returns at once: [`Self::wait_closed`] or [`Self::closed`]
+    /// tell when the last was said.
     pub fn close(&self) {
         self.shared().close(CloseCode::Leaving);
     }

@@ -8,7 +8,10 @@ use crate::error::Error;
 use crate::object::{Action, Member, Object};
 use crate::value::{Reference, Value};
 
-/// A list that peers use by reference.
+/// A list that peers use by reference: items by index, negative ones from the end, `append`, `pop`, length, iteration over a
+/// snapshot, comparison with a list by value, and all at once by force. An index that is out of range raises `IndexError`.
+///
+/// There is no limit to its length: a peer that may append can fill the memory.
 #[derive(Debug, Default)]
 pub struct List(Mutex<Vec<Value>>);
 
@@ -87,7 +90,10 @@ impl Object for List {
     }
 }
 
-/// A map that peers use by reference. Keys are compared as values.
+/// A map that peers use by reference: items by key, length, iteration over a snapshot of the keys, comparison with a map by
+/// value, and all at once by force. A key that is not there raises `KeyError`.
+///
+/// Keys are compared as values, one after the other: it is for few entries. There is no limit to their number.
 #[derive(Debug, Default)]
 pub struct Map(Mutex<Vec<(Value, Value)>>);
 

@@ -24,7 +24,7 @@ use crate::value::Value;
 pub struct Function<F>(F, Runs);
 
 impl<F: Fn(Args) -> Result<Value, Error> + Send + Sync + 'static> Function<F> {
-    /// Wraps a function, which may take its time and make calls.
+    /// Wraps a function, which may take its time and make calls: each call of it has a thread for itself.
     pub fn new(function: F) -> Self {
         Self(function, Runs::Blocking)
     }

@@ -67,9 +67,15 @@ pub trait Object: Send + Sync + 'static {
         Cow::Borrowed(&[])
     }
 
-    /// Does what is asked.
+    /// Does what is asked, and gives what [`Action`] says.
     ///
     /// Calls that it makes over the same connection, on this thread, are part of the call being served.
+    ///
+    /// # Errors
+    /// [`Error::Raised`] for an exception, [`Error::Refuse`] for what is refused before any effect:
+    /// [`Action::unsupported`], [`Error::bad_arguments`] and their like. Other errors, such as those of calls to others, reach
+    /// the caller as an exception `RuntimeError` with their text; so does a panic. A result that does not fit into the
+    /// caller's longest message becomes [`ErrorCode::ResultTooLarge`](crate::ErrorCode).
     fn perform(&self, action: Action<'_>, args: Args) -> Result<Value, Error>;
 
     /// Whether calls that nothing of ours has caused may run at the same time, in any order.
@@ -81,7 +87,7 @@ pub trait Object: Send + Sync + 'static {
         false
     }
 
-    /// How its work is to be run.
+    /// How its work is to be run; the same as long as it lives.
     fn runs(&self) -> Runs {
         Runs::Blocking
     }
@@ -142,7 +148,8 @@ impl Member {
     }
 }
 
-/// What is asked of an object.
+/// What is asked of an object. Those that do something give [`Value::None`]; for one that gives nothing else, the caller is told
+/// nothing more than that it is done.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Action<'a> {
@@ -156,7 +163,7 @@ pub enum Action<'a> {
     Delete(&'a str),
     /// Call a member.
     Method(&'a str),
-    /// How many items there are.
+    /// How many items there are: an integer.
     Length,
     /// Read an item.
     GetItem(Value),
@@ -164,19 +171,19 @@ pub enum Action<'a> {
     SetItem(Value, Value),
     /// Delete an item.
     DelItem(Value),
-    /// Whether something is among the items.
+    /// Whether something is among the items: a boolean.
     Contains(Value),
-    /// A reference to an iterator.
+    /// A reference to an iterator: an object that does [`Self::Next`].
     Iterate,
-    /// So many items at most, as a tuple; an empty one at the end.
+    /// So many items at most, at least one of them, as a tuple; an empty one at the end.
     Next(usize),
-    /// Text form; exact if true.
+    /// Text form: a text; exact, as a programmer wants it, if true.
     Text(bool),
-    /// Equality.
+    /// Whether it equals something: a boolean, or [`Value::NotImplemented`] if it cannot tell.
     Equals(Value),
-    /// Hash.
+    /// An integer that is the same for what is equal.
     Hash,
-    /// All contents by value.
+    /// All contents by value: a list, a set, a map or a tuple. Items that can change are references.
     Force,
 }
 
@@ -238,7 +245,8 @@ pub trait AsyncObject: Send + Sync + 'static {
         Cow::Borrowed(&[])
     }
 
-    /// Does what is asked: see [`Object::perform`].
+    /// Does what is asked: see [`Object::perform`]. The future is dropped only with its runtime: a caller that gives up does not
+    /// end it.
     fn perform(&self, action: Action<'_>, args: Args) -> impl Future<Output = Result<Value, Error>> + Send;
 
     /// Whether calls may run at the same time, in any order: see [`Object::is_concurrent`].
@@ -381,13 +389,14 @@ impl Directory {
         Self::default()
     }
 
-    /// With one root more; `doc` is its one line of documentation.
+    /// With one root more; `doc` is its one line of documentation. It replaces one of the same name.
     #[must_use]
     pub fn with(self, name: impl Into<String>, doc: impl Into<String>, object: impl Object) -> Self {
         self.with_shared(name, doc, Arc::new(object))
     }
 
-    /// With one root more that is shared with others.
+    /// With one root more that is shared with others: other names, other directories, or this process. It is one object
+    /// wherever it comes from, with one proxy on each connection.
     #[must_use]
     pub fn with_shared(mut self, name: impl Into<String>, doc: impl Into<String>, object: Arc<dyn Object>) -> Self {
         self.roots.insert(name.into(), (object, doc.into()));

@@ -99,7 +99,11 @@ impl fmt::Debug for Proxy {
 pub struct Promise(pub(crate) Arc<OpenCall>);
 
 impl Promise {
-    /// Waits for the answer, blocking.
+    /// Waits for the answer, blocking, however long that takes. Any number of threads may.
+    ///
+    /// # Errors
+    /// What became of the call: see [`Remote`](crate::Remote). [`Error::Misplaced`] where nobody may wait: in an object that
+    /// [runs inline](crate::Runs::Inline), unless the answer is there.
     pub fn wait(&self) -> Result<Value, Error> {
         if let Some(outcome) = self.outcome() {
             return outcome;
@@ -108,7 +112,7 @@ impl Promise {
         self.0.shared.block_on(self.settled())
     }
 
-    /// The answer, when it is there.
+    /// The answer, when it is there. Dropping this future leaves the call as it is: that goes on as long as the promise is held.
     pub fn settled(&self) -> impl Future<Output = Result<Value, Error>> + Send + use<> {
         let call = self.0.clone();
         poll_fn(move |cx| call.state.poll(cx, |outcome| outcome.clone()))
@@ -131,7 +135,11 @@ impl fmt::Debug for Promise {
 pub struct Pending(pub(crate) OpenCall);
 
 impl Pending {
-    /// Waits for the answer, blocking.
+    /// Waits for the answer, blocking, however long that takes.
+    ///
+    /// # Errors
+    /// What became of the call: see [`Remote`](crate::Remote). [`Error::Misplaced`] where nobody may wait: in an object that
+    /// [runs inline](crate::Runs::Inline), unless the answer is there.
     pub fn wait(self) -> Result<Value, Error> {
         if !self.0.state.is_settled() {
             call::may_wait()?;

@@ -290,7 +290,8 @@ impl Proxy {
     /// Calls the object itself with each of these arguments: all go out together, as far as the peer takes them. The
     /// outcomes come together, in the order of the arguments. Dropping the future abandons all that have not returned.
     ///
-    /// No promises among the arguments; what a callback within one of the calls costs is not in [`Traffic::round_trips`](crate::Traffic).
+    /// No promises among the arguments; what a callback within one of the calls costs is not in
+    /// [`Traffic::round_trips`](crate::Traffic).
     pub async fn call_many<A: Into<Args>>(&self, args: impl IntoIterator<Item = A>) -> Vec<Result<Value, Error>> {
         many::many(self.inner(), Op::Call, None, args.into_iter().map(Into::into)).await.await
     }
