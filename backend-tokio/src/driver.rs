@@ -334,10 +334,11 @@ impl Input {
     /// Makes room for what is wanted, and for more if there is; false if there is no memory for it.
     fn make_room(&mut self) -> bool {
         if self.filled.is_empty() {
-            self.filled = 0..0;
-            if self.spare.is_too_large(self.buffer.len(), self.wanted) {
+            // What it was last needed for counts, not that it is empty.
+            if self.filled.end > 0 && self.spare.is_too_large(self.buffer.len(), self.filled.end) {
                 self.buffer = Vec::new();
             }
+            self.filled = 0..0;
         } else if self.filled.start > 0 && self.filled.start + self.wanted > self.buffer.len() {
             self.buffer.copy_within(self.filled.clone(), 0);
             self.filled = 0..self.filled.len();
@@ -383,7 +384,7 @@ impl Output {
     ) -> Poll<io::Result<Written>> {
         loop {
             if self.left.is_empty() {
-                if self.spare.is_too_large(self.buffer.len(), self.left.end) {
+                if self.left.end > 0 && self.spare.is_too_large(self.buffer.len(), self.left.end) {
                     self.buffer = Vec::new();
                 }
                 match link.take_output(&mut self.buffer) {
