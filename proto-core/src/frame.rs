@@ -138,8 +138,8 @@ impl Default for PreambleScanner {
 }
 
 impl PreambleScanner {
-    /// Drops at most `limit` bytes before the preamble: [`BANNER_LIMIT`] where a login shell or a boot loader may have
-    /// written, 0 on a socket.
+    /// Drops at most `limit` bytes before the preamble: [`BANNER_LIMIT`] as FRM-1 has it, 0 where the peer is known to
+    /// write no banner.
     pub const fn new(limit: usize) -> Self {
         Self { matched: 0, mark: Mark::Preamble, dropped: 0, limit }
     }

@@ -265,7 +265,7 @@ pub struct KeyCheck {
 impl KeyCheck {
     /// A check that is about to begin. `nonce` must be 32 bytes of a secure source of randomness, never used before.
     /// `banner` is how many bytes may stand before the peer's first message:
-    /// [`BANNER_LIMIT`](crate::frame::BANNER_LIMIT), or 0 on a socket.
+    /// [`BANNER_LIMIT`](crate::frame::BANNER_LIMIT) as FRM-1 has it, or 0 where the peer is known to write no banner.
     pub fn new(role: Role, key: &Key, nonce: [u8; 32], banner: usize) -> Self {
         let mut check = Self {
             role,
