@@ -10,14 +10,14 @@ use farref_host::Error;
 /// How long a child may take to end by itself when its input has ended.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long one may take that was told to end by a signal.
-const LAST_WILL: Duration = Duration::from_secs(1);
+const LAST_WILL: Duration = Duration::from_secs(3);
 /// Between two looks at a child.
 const LOOK: Duration = Duration::from_millis(2);
 
 /// All children that may still run. It is locked before any child is.
 static CHILDREN: Mutex<Vec<Weak<Mutex<Child>>>> = Mutex::new(Vec::new());
 
-/// Ends every child process that this crate has started and that still runs: by a signal, and a second later by force.
+/// Ends every child process that this crate has started and that still runs: by a signal, and a few seconds later by force.
 ///
 /// Dropping a [`ChildProcess`](crate::ChildProcess) ends its process too, but neither a signal nor
 /// [`std::process::exit`] drops anything, and a child may live on then: an `ssh` that asks for a password does. So this is
