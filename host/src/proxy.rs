@@ -105,10 +105,9 @@ impl Promise {
     /// What became of the call: see [`Remote`](crate::Remote). [`Error::Misplaced`] where nobody may wait: in an object that
     /// [runs inline](crate::Runs::Inline), unless the answer is there.
     pub fn wait(&self) -> Result<Value, Error> {
-        if let Some(outcome) = self.outcome() {
-            return outcome;
+        if !self.0.state.is_settled() {
+            call::may_wait()?;
         }
-        call::may_wait()?;
         self.0.shared.block_on(self.settled())
     }
 
