@@ -245,8 +245,8 @@ pub trait AsyncObject: Send + Sync + 'static {
         Cow::Borrowed(&[])
     }
 
-    /// Does what is asked: see [`Object::perform`]. The future is dropped only with its runtime: a caller that gives up does not
-    /// end it.
+    /// Does what is asked: see [`Object::perform`]. A caller that gives up does not end the future; the end of the session does,
+    /// where it is a task.
     fn perform(&self, action: Action<'_>, args: Args) -> impl Future<Output = Result<Value, Error>> + Send;
 
     /// Whether calls may run at the same time, in any order: see [`Object::is_concurrent`].
