@@ -308,6 +308,7 @@ impl Input {
             return Poll::Ready(Ok(if self.scanner.is_some() { Heard::NoPeer } else { Heard::Over }));
         }
         self.filled.end += count;
+        self.spare.holds(self.filled.len(), self.buffer.len());
         link.count_read();
         if let Some(scanner) = &mut self.scanner {
             match scanner.scan(&self.buffer[self.filled.clone()]) {
@@ -437,11 +438,17 @@ struct Spare(u32);
 
 impl Spare {
     fn is_too_large(&mut self, length: usize, needed: usize) -> bool {
+        self.holds(needed, length);
+        if length > LARGE && needed <= length / 4 {
+            self.0 += 1;
+        }
+        self.0 > RARE
+    }
+
+    /// A long message that needs the buffer is no rare one.
+    fn holds(&mut self, needed: usize, length: usize) {
         if length <= LARGE || needed > length / 4 {
             self.0 = 0;
-            return false;
         }
-        self.0 += 1;
-        self.0 > RARE
     }
 }
