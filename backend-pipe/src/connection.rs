@@ -215,12 +215,16 @@ impl Pipe {
     fn receive(&self, link: &Link, input: &mut Input) {
         let before = RECEIVES.replace(true);
         let _after = OnDrop(|| RECEIVES.set(before));
-        match input.read(link) {
+        // Should code of users panic in there, what was received must not be taken a second time.
+        input.is_over = true;
+        let received = input.read(link);
+        input.is_over = received.is_none();
+        match received {
             Some(Received { output: farref_host::Output::None, .. }) => {}
             // It goes out with what comes next, or when the thread that writes gets its turn.
             Some(Received { output: farref_host::Output::Later, .. }) => self.bell.ring(),
             Some(_) => self.flush(link),
-            None => input.is_over = true,
+            None => {}
         }
     }
 }

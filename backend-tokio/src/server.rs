@@ -335,6 +335,8 @@ impl Server {
             state.handshakes.drain(..).filter_map(|(_, task)| task).for_each(|task| task.abort());
             state.sessions.values().map(|(link, _)| link.clone()).collect()
         };
+        // All of them first, and then each is waited for.
+        sessions.iter().for_each(Link::refuse_calls);
         let drained = async {
             for link in &sessions {
                 link.drain().await;
@@ -345,7 +347,7 @@ impl Server {
         }
         sessions.iter().for_each(|link| link.close(CloseCode::Leaving));
         let mut open = self.0.open.subscribe();
-        let _ = open.wait_for(|open| *open == Some(0)).await;
+        let _ = open.wait_for(|open| open.is_none_or(|open| open == 0)).await;
         self.0.open.send_replace(None);
     }
 

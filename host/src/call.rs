@@ -142,6 +142,14 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     })
 }
 
+/// What a future gives at once, if it does.
+pub(crate) fn poll_once<F: Future>(future: F) -> Option<F::Output> {
+    match std::pin::pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
+    }
+}
+
 /// Does something with a context that unparks this thread.
 pub(crate) fn with_this_thread<T>(work: impl FnOnce(&mut Context<'_>) -> T) -> T {
     THIS_THREAD.with(|waker| work(&mut Context::from_waker(waker)))
@@ -337,13 +345,16 @@ impl Plan<'_> {
 
     /// Makes the call. Outside any handler it waits for credit; within one it does not (ADM-2).
     pub fn start(mut self) -> Result<OpenCall, Error> {
+        let mut told = WasTold::new(self.shared());
         loop {
             match self.try_start(true) {
-                Ok(call) => return Ok(call),
+                Ok(call) => return Ok(told.used(call)),
                 Err(NotStarted::Error(error)) => return Err(error),
                 Err(NotStarted::Wait(listener)) => {
+                    told.used(());
                     may_wait()?;
                     listener.wait();
+                    told.is_told = true;
                 }
             }
         }
@@ -351,18 +362,15 @@ impl Plan<'_> {
 
     /// As [`Self::start`], for tasks.
     pub async fn begin(mut self) -> Result<OpenCall, Error> {
-        let mut waited = WasTold { shared: self.shared().clone(), told: false };
+        let mut told = WasTold::new(self.shared());
         loop {
             match self.try_start(false) {
-                Ok(call) => {
-                    waited.told = false;
-                    return Ok(call);
-                }
+                Ok(call) => return Ok(told.used(call)),
                 Err(NotStarted::Error(error)) => return Err(error),
                 Err(NotStarted::Wait(listener)) => {
-                    waited.told = false;
+                    told.used(());
                     listener.await;
-                    waited.told = true;
+                    told.is_told = true;
                 }
             }
         }
@@ -405,14 +413,26 @@ pub(crate) fn current_parent(shared: &Arc<Shared>) -> Option<Answer> {
 }
 
 /// Who was told that there is credit and does not use it tells the next.
-struct WasTold {
+pub(crate) struct WasTold {
     shared: Arc<Shared>,
-    told: bool,
+    pub is_told: bool,
+}
+
+impl WasTold {
+    pub fn new(shared: &Arc<Shared>) -> Self {
+        Self { shared: shared.clone(), is_told: false }
+    }
+
+    /// A call was made with it, or has to wait again.
+    pub fn used<T>(&mut self, call: T) -> T {
+        self.is_told = false;
+        call
+    }
 }
 
 impl Drop for WasTold {
     fn drop(&mut self) {
-        if self.told {
+        if self.is_told {
             self.shared.pass_on();
         }
     }

@@ -154,16 +154,17 @@ impl Core {
 
     /// Runs a call whose turn it is: here, as soon as the lock is given up, or elsewhere.
     pub fn dispatch(&mut self, shared: &Arc<Shared>, job: Job) {
-        if job.is_inline() {
-            self.inline.push(job);
-            return;
-        }
-        let (answer, lane) = (job.answer(), job.lane());
-        if let Err(work) = shared.driver.run(job.into_work(shared.clone())) {
-            let _ = self.session.refuse(answer, ErrorCode::Overloaded, 0);
-            self.garbage.push(Garbage::work(work));
-            if let Some(next) = self.lanes.leave(lane) {
-                self.dispatch(shared, next);
+        let mut next = Some(job);
+        while let Some(job) = next.take() {
+            if job.is_inline() {
+                self.inline.push(job);
+                return;
+            }
+            let (answer, lane) = (job.answer(), job.lane());
+            if let Err(work) = shared.driver.run(job.into_work(shared.clone())) {
+                let _ = self.session.refuse(answer, ErrorCode::Overloaded, 0);
+                self.garbage.push(Garbage::work(work));
+                next = self.lanes.leave(lane);
             }
         }
     }

@@ -217,10 +217,14 @@ impl Link {
         self.0.lock().session.peer().is_some()
     }
 
-    /// Waits until all calls of the peer have their Return. From now on new ones are refused as overloaded, but for those that
-    /// calls of ours cause.
-    pub async fn drain(&self) {
+    /// From now on new calls of the peer are refused as overloaded, but for those that calls of ours cause.
+    pub fn refuse_calls(&self) {
         self.0.lock().draining = true;
+    }
+
+    /// [Refuses](Self::refuse_calls) new calls and waits until all others of the peer have their Return.
+    pub async fn drain(&self) {
+        self.refuse_calls();
         self.0.until(Core::is_drained).await;
     }
 }

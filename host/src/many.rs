@@ -9,7 +9,7 @@ use farref_core::message::Op;
 use farref_core::session::{Call, Callee, Question};
 
 use crate::args::Args;
-use crate::call::{Caller, Needs, NotStarted, current_parent};
+use crate::call::{Caller, Needs, NotStarted, WasTold, current_parent};
 use crate::core::Core;
 use crate::error::Error;
 use crate::pool::Garbage;
@@ -123,6 +123,7 @@ pub(crate) async fn many(
     let mut all = args.into_iter();
     // A few at a time, and made before the lock is taken: the iterator is code of users.
     let mut few = VecDeque::with_capacity(TOGETHER);
+    let mut told = WasTold::new(&shared);
     loop {
         few.extend(all.by_ref().take(TOGETHER));
         if few.is_empty() {
@@ -145,8 +146,10 @@ pub(crate) async fn many(
                         outcomes.left += 1;
                         core.add_call(question, Caller::Of(OneOfMany { many: many.key, index }));
                         few.pop_front();
+                        told.used(());
                     }
                     Err(NotStarted::Wait(listener)) => {
+                        told.used(());
                         lacking = Some(listener);
                         break;
                     }
@@ -163,6 +166,7 @@ pub(crate) async fn many(
         };
         if let Some(listener) = lacking {
             listener.await;
+            told.is_told = true;
         }
     }
 }

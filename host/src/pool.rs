@@ -1,5 +1,6 @@
 //! Work that may wait, what is dropped later, and threads for both.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -258,10 +259,19 @@ impl Pool {
             if let Some(work) = state.next() {
                 drop(state);
                 let is_garbage = work.is_garbage();
-                work.run(|| match is_garbage {
+                let give_back = || match is_garbage {
                     true => self.lock().dropping = false,
                     false => self.lock().busy -= 1,
-                });
+                };
+                let has_waited = Cell::new(false);
+                let waited = || {
+                    has_waited.set(true);
+                    give_back();
+                };
+                // Nothing of users panics through to here; should it, the thread and its place are not lost.
+                if catch_unwind(AssertUnwindSafe(|| work.run(waited))).is_err() && !has_waited.get() {
+                    give_back();
+                }
                 state = self.lock();
             } else {
                 state.idle += 1;

@@ -446,7 +446,12 @@ impl Begin for Proxy {
 
 impl Begin for Promise {
     fn start_call(&self, op: Op, name: Option<&str>, args: Args, pipelined: bool) -> Result<Pending, Error> {
-        block_on(self.begin_call(op, name, args, pipelined))
+        let begun = self.begin_call(op, name, args, pipelined);
+        match call::may_wait() {
+            Ok(()) => block_on(begun),
+            // It can be begun if that takes no waiting.
+            Err(error) => call::poll_once(begun).unwrap_or(Err(error)),
+        }
     }
 
     /// On the promise, or, once it has settled, on what it settled to.

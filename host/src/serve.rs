@@ -54,16 +54,6 @@ enum Subject {
     Refused(Box<Error>),
 }
 
-impl Subject {
-    /// Whether dropping it may run code of users.
-    fn is_last(&self) -> bool {
-        match self {
-            Self::Object(object) => Arc::strong_count(object) == 1,
-            Self::Value(_) | Self::Proxy(_) | Self::Gone | Self::Refused(_) => true,
-        }
-    }
-}
-
 /// Calls that run one after the other (ORD-2): those on one object, by its address, that one call caused, or none.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Lane(usize, Option<u16>);
@@ -300,9 +290,7 @@ impl Job {
             catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panicked(&*panic)))
         });
         // What the call held goes before its caller hears that it is over. The code of users that runs then may panic too.
-        if subject.is_last() {
-            drop_caught(subject);
-        }
+        drop_caught(subject);
         serving.end();
         Done { reply: Reply::new(answer, memory, result), lane }
     }

@@ -132,6 +132,8 @@ impl Shared {
     /// Runs what can be run here, with the lock given up meanwhile.
     pub fn run_inline<'s>(self: &'s Arc<Self>, mut core: MutexGuard<'s, Core>) -> MutexGuard<'s, Core> {
         while !core.inline.is_empty() {
+            // What was released before is room for what they give.
+            core.take_notices();
             let (mut jobs, mut done) = (mem::take(&mut core.inline), mem::take(&mut core.done));
             drop(core);
             let mut serving = Serving::over(self, true);

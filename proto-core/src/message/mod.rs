@@ -211,7 +211,8 @@ impl<'f> Message<'f> {
 }
 
 impl<'f> Call<'f> {
-    fn read(flags: u8, reader: &mut Reader<'f>) -> Result<Self, Malformed> {
+    #[inline]
+    pub(crate) fn read(flags: u8, reader: &mut Reader<'f>) -> Result<Self, Malformed> {
         let id = reader.varint_u16()?;
         let target = Target::read(reader)?;
         let op = Op::from_number(reader.varint()?).ok_or(Malformed)?;
@@ -319,7 +320,8 @@ pub(crate) fn read_generation(reader: &mut Reader<'_>) -> Result<u16, Malformed>
 }
 
 impl<'f> Return<'f> {
-    fn read(flags: u8, reader: &mut Reader<'f>) -> Result<Self, Malformed> {
+    #[inline]
+    pub(crate) fn read(flags: u8, reader: &mut Reader<'f>) -> Result<Self, Malformed> {
         let id = reader.varint_u16()?;
         let handles = Handles::read(flags & flag::HANDLES != 0, reader)?;
         if { handles }.any(|handle| matches!(handle, Descriptor::Answer(_))) {

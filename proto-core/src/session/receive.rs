@@ -2,7 +2,8 @@
 
 use super::storage::Storage;
 use super::{Ended, Event, Rule, Session, VERSION};
-use crate::message::{Hello, Message, kind};
+use crate::codec::Reader;
+use crate::message::{self, Hello, Message, kind};
 
 impl<S: Storage> Session<S> {
     /// Takes one record's body. The event borrows it, not the session.
@@ -28,6 +29,20 @@ impl<S: Storage> Session<S> {
         }
         // Counted before it is looked at, whether its kind is known or not (MSG-2).
         self.received += u64::from(Message::is_sequenced(body));
+        // What nearly all messages are comes first: a turn through all kinds would copy them.
+        if let Some((&head, rest)) = body.split_first() {
+            let flags = head & !kind::MASK;
+            let envelope = |_| fault(Rule::Envelope);
+            match head & kind::MASK {
+                kind::CALL => {
+                    return self.on_call(message::Call::read(flags, &mut Reader::new(rest)).map_err(envelope)?, body);
+                }
+                kind::RETURN => {
+                    return self.on_return(message::Return::read(flags, &mut Reader::new(rest)).map_err(envelope)?);
+                }
+                _ => {}
+            }
+        }
         match Message::read(body).map_err(|_| fault(Rule::Envelope))? {
             Message::Hello(hello) => self.on_hello(hello).map(Some),
             Message::Call(call) => self.on_call(call, body),

@@ -74,6 +74,11 @@ impl<'f> Iterator for Values<'f> {
 
     fn next(&mut self) -> Option<Value<'f>> {
         self.count = self.count.checked_sub(1)?;
+        // Small integers, negative ones included, are their tag.
+        if let Some((&head @ tag::SMALL_NEGATIVE.., rest)) = self.bytes.split_first() {
+            self.bytes = rest;
+            return Some(Value::Int(i64::from(head) - i64::from(tag::SMALL)));
+        }
         let mut reader = Reader::new(self.bytes);
         // The run was validated, so reading succeeds; should it not, the walk ends here.
         let value = read_one(&mut reader).ok();
