@@ -383,3 +383,14 @@ async fn a_unix_socket_is_for_its_user_and_goes_with_the_server() {
     assert!(matches!(other.listen_unix(&path).await, Err(Error::Io(io::ErrorKind::AddrInUse, _))));
     assert_eq!(std::fs::read(&path).expect("the file"), b"precious");
 }
+
+/// A second `shut_down`, later or at the same time, finds the server gone; it does not wait for ever.
+#[tokio::test]
+async fn shutting_down_twice_ends() {
+    let server = Server::new(Directory::new(), ServerOptions::default());
+    server.listen_tcp("127.0.0.1:0").await.expect("it listens");
+    let both = async { tokio::join!(server.shut_down(Duration::ZERO), server.shut_down(Duration::ZERO)) };
+    tokio::time::timeout(Duration::from_secs(10), both).await.expect("both end");
+    let third = server.shut_down(Duration::ZERO);
+    tokio::time::timeout(Duration::from_secs(10), third).await.expect("it ends");
+}
