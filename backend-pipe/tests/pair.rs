@@ -236,3 +236,29 @@ fn draining_has_a_limit() {
     assert!(!server.drain(Duration::from_millis(20)));
     assert!(matches!(call.wait(), Err(Error::Ended(_))));
 }
+
+/// An object that runs inline is told that it cannot wait, also where a promise would have to settle before a call on it.
+#[test]
+fn what_runs_inline_cannot_wait_for_a_promise() {
+    let go = Function::inline(|args| {
+        let Some(Value::Reference(Reference::Remote(slow))) = args.get(0) else {
+            return Err(Error::bad_arguments("a function"));
+        };
+        // Not made to be built on: a call on it has to wait for it.
+        let promise = farref_pipe::Promise::from(slow.start_op(farref_pipe::Op::Call, Args::default())?);
+        match promise.start("anything", ()) {
+            Err(Error::Misplaced(why)) => Ok(why.into()),
+            other => Ok(format!("{other:?}").into()),
+        }
+    });
+    let (client, _server) = pair(Directory::new(), Directory::new().with("go", "", go));
+    let (leave, may_leave) = mpsc::channel::<()>();
+    let may_leave = Mutex::new(may_leave);
+    let slow = Function::new(move |_| {
+        let _ = may_leave.lock().expect("one call").recv();
+        Ok(Value::None)
+    });
+    let told = client.root().invoke("go", [Reference::local(slow)]);
+    drop(leave);
+    assert_eq!(told, Ok("an object that runs inline cannot wait for a call".into()));
+}
