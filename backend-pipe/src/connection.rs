@@ -397,13 +397,15 @@ enum Written {
 impl Output {
     /// Writes what there is, or what can be written without waiting.
     fn write(&mut self, link: &Link, may_wait: bool) -> io::Result<Written> {
-        loop {
+        // What is left from before says nothing about what came since.
+        let mut more = true;
+        while more || !self.left.is_empty() {
             if self.left.is_empty() {
-                match link.take_output(&mut self.buffer) {
-                    Some(taken) if taken.is_empty() => return Ok(Written::All),
-                    Some(taken) => self.left = taken,
-                    None => return Ok(Written::Over),
+                let Some(taken) = link.take_output(&mut self.buffer) else { return Ok(Written::Over) };
+                if taken.bytes.is_empty() {
+                    return Ok(Written::All);
                 }
+                (self.left, more) = (taken.bytes, taken.more);
             }
             let Some(sink) = &mut self.sink else { return Ok(Written::Over) };
             let bytes = &self.buffer[self.left.clone()];
@@ -419,6 +421,7 @@ impl Output {
                 }
             }
         }
+        Ok(Written::All)
     }
 }
 

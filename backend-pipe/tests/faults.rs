@@ -141,7 +141,7 @@ fn an_endless_record_ends_the_session() {
 #[test]
 fn a_promise_that_comes_home_is_forwarded() {
     let (client, server) = pair(Directory::new(), echo());
-    let mine = Reference::local(Function::new(|args| Ok(Value::Tuple(args.positional))));
+    let mine = Reference::local(Function::new(|args| Ok(Value::Tuple(args.positional.into_vec()))));
     let home = client.root().promise("echo", [mine]).expect("a promise");
     let before = client.traffic().round_trips;
     assert_eq!(home.call([1, 2]), Ok(Value::Tuple(vec![1.into(), 2.into()])));

@@ -33,7 +33,7 @@ impl<F: Fn() + Send + Sync + 'static> Drop for OnDrop<F> {
 fn keeper() -> Directory {
     let kept = Mutex::new(Vec::new());
     let keep = Function::new(move |args| {
-        let before = std::mem::replace(&mut *kept.lock().expect("kept"), args.positional);
+        let before = std::mem::replace(&mut *kept.lock().expect("kept"), args.positional.into_vec());
         drop(before);
         Ok(Value::None)
     });

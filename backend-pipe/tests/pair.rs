@@ -47,7 +47,7 @@ impl Object for Files {
             Action::Call if args.get(0).and_then(Value::as_str) == Some("gone") => {
                 Err(Error::raise("FileNotFoundError", "gone"))
             }
-            Action::Call => Ok(Reference::local(List::new(args.positional)).into()),
+            Action::Call => Ok(Reference::local(List::new(args.positional.into_vec())).into()),
             other => other.unsupported(),
         }
     }
@@ -60,7 +60,7 @@ fn calls_are_pipelined_in_one_round_trip() {
         Directory::new().with("open", "", Files).with(
             "pair",
             "",
-            Function::new(|args| Ok(Value::Tuple(args.positional))),
+            Function::new(|args| Ok(Value::Tuple(args.positional.into_vec()))),
         ),
     );
     let before = client.traffic().round_trips;

@@ -383,23 +383,22 @@ impl Output {
         stall: &mut Stall,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<Written>> {
+        // What is left from before says nothing about what came since.
+        let mut more = true;
         loop {
-            if self.left.is_empty() {
+            if self.left.is_empty() && more {
                 if self.left.end > 0 && self.spare.is_too_large(self.buffer.len(), self.left.end) {
                     self.buffer = Vec::new();
                 }
-                match link.take_output(&mut self.buffer) {
-                    Some(taken) if taken.is_empty() => {
-                        self.left = 0..0;
-                        if self.is_unflushed {
-                            ready!(Pin::new(stream).poll_flush(cx))?;
-                            self.is_unflushed = false;
-                        }
-                        return Poll::Ready(Ok(Written::All));
-                    }
-                    Some(taken) => self.left = taken,
-                    None => return Poll::Ready(Ok(Written::Over)),
+                let Some(taken) = link.take_output(&mut self.buffer) else { return Poll::Ready(Ok(Written::Over)) };
+                (self.left, more) = (taken.bytes, taken.more);
+            }
+            if self.left.is_empty() {
+                if self.is_unflushed {
+                    ready!(Pin::new(stream).poll_flush(cx))?;
+                    self.is_unflushed = false;
                 }
+                return Poll::Ready(Ok(Written::All));
             }
             let count = ready!(Pin::new(&mut *stream).poll_write(cx, &self.buffer[self.left.clone()]))?;
             if count == 0 {

@@ -59,8 +59,8 @@ pub use driver::Stream;
 pub use farref_host::{
     Action, Args, Async, AsyncFunction, AsyncItems as Items, AsyncObject, AsyncRemote as Remote, BadKey, Budget,
     CallError, CloseCode, Connection, Directory, Ended, Error, ErrorCode, Exception, Function, Key, KeyFailure,
-    KeyRefusal, List, Map, Member, MemberKind, Object, Op, Options, Pending, Promise, Proxy, Reference, Runs, Tables,
-    Traffic, Value, callers_max_message,
+    KeyRefusal, List, Map, Member, MemberKind, Object, Op, Options, Pending, Positional, Promise, Proxy, Reference,
+    Runs, Tables, Traffic, Value, callers_max_message,
 };
 pub use server::{Counters, Peer, PeerAddress, Server, ServerOptions, Validator};
 #[cfg(feature = "tls")]

@@ -1,6 +1,11 @@
 //! The arguments of a call.
 
+use smallvec::SmallVec;
+
 use crate::value::Value;
+
+/// Positional arguments: a vector that has room for one without memory of its own, since most calls have none or one.
+pub type Positional = SmallVec<[Value; 1]>;
 
 /// Positional arguments, then named ones.
 ///
@@ -16,7 +21,7 @@ use crate::value::Value;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Args {
     /// The positional ones.
-    pub positional: Vec<Value>,
+    pub positional: Positional,
     /// The named ones.
     pub named: Vec<(String, Value)>,
 }
@@ -48,7 +53,7 @@ impl Args {
 
     /// The values alone.
     pub(crate) fn into_values(self) -> Vec<Value> {
-        let mut values = self.positional;
+        let mut values = self.positional.into_vec();
         values.extend(self.named.into_iter().map(|(_, value)| value));
         values
     }

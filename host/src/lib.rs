@@ -31,7 +31,7 @@ mod shared;
 mod translate;
 mod value;
 
-pub use args::Args;
+pub use args::{Args, Positional};
 pub use budget::{Budget, Charge};
 pub use call::callers_max_message;
 pub use connection::{Connection, Options, Traffic};
@@ -42,7 +42,7 @@ pub use farref_core::key::{BadKey, Failure as KeyFailure, Key, Refusal as KeyRef
 pub use farref_core::message::{CloseCode, ErrorCode, Op};
 pub use farref_core::session::{CallError, Ended, Tables};
 pub use function::{AsyncFunction, Function};
-pub use link::{Driver, Link, Output, Received};
+pub use link::{Driver, Link, Output, Received, Taken};
 pub use object::{Action, Async, AsyncObject, Directory, Member, Object, Runs};
 pub use pool::{Threads, Work};
 pub use proxy::{Pending, Promise, Proxy};

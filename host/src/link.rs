@@ -80,6 +80,16 @@ pub enum Output {
     Now,
 }
 
+/// Output that was taken from the session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// Where it stands in the buffer. Empty if there is none at present.
+    pub bytes: Range<usize>,
+    /// There is more to take, or this was the last: [`Link::take_output`] is to be called again. If not, the
+    /// [driver](Driver::output) is told when there is.
+    pub more: bool,
+}
+
 impl Link {
     /// A session whose peer finds `directory`.
     pub fn new(directory: Directory, options: &Options, driver: Arc<dyn Driver>) -> Self {
@@ -148,7 +158,7 @@ impl Link {
     /// there before is lost.
     ///
     /// None if there is no output and never will be.
-    pub fn take_output(&self, buffer: &mut Vec<u8>) -> Option<Range<usize>> {
+    pub fn take_output(&self, buffer: &mut Vec<u8>) -> Option<Taken> {
         let shared = &self.0;
         let mut core = shared.lock();
         let taken = core.session.swap_output(buffer);
@@ -171,8 +181,10 @@ impl Link {
         if is_over && !mem::replace(&mut core.said_all, true) {
             shared.changed.notify(usize::MAX);
         }
+        // Replies that had waited for room, or the end, which nobody else tells.
+        let more = !taken.is_empty() && (core.session.has_output() || core.ending);
         shared.unlock_quietly(core);
-        (!is_over).then_some(taken)
+        (!is_over).then_some(Taken { bytes: taken, more })
     }
 
     /// The session could not begin: what those are told who wait for it to be ready. [`Self::end`] is to follow.

@@ -8,7 +8,7 @@ use farref_core::message::{Descriptor, ErrorCode, Handles, Op};
 use farref_core::session::{CallError, Import, Kept, Ref, Reference as CoreReference, Return, read_kept};
 use farref_core::value::{Outcome, Top, Value as Borrowed, ValueError, ValueWriter, Values, operate};
 
-use crate::args::Args;
+use crate::args::{Args, Positional};
 use crate::core::Core;
 use crate::error::Error;
 use crate::proxy::Proxy;
@@ -31,7 +31,7 @@ pub(crate) fn read_outcome(core: &mut Core, shared: &Arc<Shared>, returned: &Ret
 
 /// The arguments of a call of the peer.
 pub(crate) fn read_args(values: Values<'_>, references: &[Value]) -> Result<Args, Error> {
-    let mut args = Args { positional: Vec::with_capacity(values.len()), named: Vec::new() };
+    let mut args = Args { positional: Positional::with_capacity(values.len()), named: Vec::new() };
     let mut names = None;
     for value in values {
         match value {

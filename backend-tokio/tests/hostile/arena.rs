@@ -119,8 +119,8 @@ fn allow_many_files() {
 
 fn directory(kept: &Arc<Mutex<Vec<Value>>>) -> Directory {
     let kept = kept.clone();
-    let keep = move |mut args: farref_tokio::Args| {
-        kept.lock().unwrap_or_else(PoisonError::into_inner).append(&mut args.positional);
+    let keep = move |args: farref_tokio::Args| {
+        kept.lock().unwrap_or_else(PoisonError::into_inner).extend(args.positional);
         Ok(Value::None)
     };
     let number = |args: &farref_tokio::Args| args.get(0).and_then(Value::as_int).unwrap_or(0);

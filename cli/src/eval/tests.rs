@@ -13,7 +13,7 @@ use crate::expr::parse;
 fn pair() -> (Connection, Connection) {
     let (left, right) = UnixStream::pair().expect("a pair");
     let echo = Function::new(|args: Args| args.get(0).cloned().ok_or_else(|| Error::bad_arguments("echo(value)")));
-    let list = Function::new(|args: Args| Ok(Reference::local(List::new(args.positional)).into()));
+    let list = Function::new(|args: Args| Ok(Reference::local(List::new(args.positional.into_vec())).into()));
     let directory = Directory::new().with("echo", "", echo).with("list", "", list);
     let open = |stream: UnixStream, directory| {
         farref_pipe::open(stream.try_clone().expect("a clone"), stream, directory, Options::default())
