@@ -12,7 +12,7 @@ use farref_core::codec::Writer;
 use farref_core::dispatch::Object;
 use farref_core::frame::{Split, split};
 use farref_core::message::{Limits, Message, Op};
-use farref_core::session::{Call, Callee, Config, Ended, Import, Question, Ref, Storage, Tables};
+use farref_core::session::{Call, Callee, Config, Ended, Import, LinkMode, Question, Ref, Storage, Tables};
 use farref_core::value::OwnedValue;
 
 pub use script::{body, hello, hello_with};
@@ -45,6 +45,7 @@ pub fn config(limits: Limits) -> Config {
         store_bytes: 2 * limits.call_bytes as usize,
         peer: farref_core::Uuid::from_bytes([7; 16]),
         incarnation: 1,
+        link: LinkMode::Off,
     }
 }
 

@@ -7,7 +7,7 @@ use farref_core::Uuid;
 use farref_core::frame::{Split, split};
 use farref_core::message::{Descriptor, ErrorCode, FinishMode, Limits, Message, Op};
 use farref_core::session::{
-    Answer, Call, Callee, Config, Event, Host, Import, ObjectKey, Question, Ref, Reference, Request, Session,
+    Answer, Call, Callee, Config, Event, Host, Import, LinkMode, ObjectKey, Question, Ref, Reference, Request, Session,
 };
 use farref_core::value::{Top, Values};
 use libfuzzer_sys::fuzz_target;
@@ -211,6 +211,7 @@ fn session(limits: Limits) -> Session<Host> {
         store_bytes: 512,
         peer,
         incarnation,
+        link: LinkMode::Off,
     })
 }
 

@@ -7,7 +7,7 @@ use std::task::Waker;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use farref_core::message::{CloseCode, ErrorCode, Limits};
-use farref_core::session::{Config, Ended, Event, Host, Import, Notice, Question, Request, Session, Tables};
+use farref_core::session::{Config, Ended, Event, Host, Import, LinkMode, Notice, Question, Request, Session, Tables};
 
 use crate::budget::Charge;
 use crate::call::Caller;
@@ -379,5 +379,6 @@ fn config(options: &Options) -> Config {
         store_bytes: options.store,
         peer: uuid::Uuid::new_v4(),
         incarnation: since.as_nanos() as u64,
+        link: LinkMode::Off,
     }
 }

@@ -7,7 +7,8 @@ use farref_core::Uuid;
 use farref_core::frame::{PREAMBLE, Split, split};
 use farref_core::message::{ErrorCode, Limits, Op};
 use farref_core::session::{
-    Answer, Call, Callee, Config, Event, Host, Import, Notice, ObjectKey, Outcome, Ref, Reference, Session, Tables,
+    Answer, Call, Callee, Config, Event, Host, Import, LinkMode, Notice, ObjectKey, Outcome, Ref, Reference, Session,
+    Tables,
 };
 
 /// What one side writes at once: "A > B" or "B > A", and the bytes.
@@ -102,6 +103,7 @@ impl Pair {
                 store_bytes: 1 << 20,
                 peer: Uuid::from_bytes([peer; 16]),
                 incarnation: 1,
+                link: LinkMode::Off,
             })
         };
         let host = Limits {

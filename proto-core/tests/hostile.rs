@@ -356,11 +356,11 @@ fn n13_unknown_kinds_are_answered_unimplemented() {
     }
     assert_eq!(side.session.ordinals().1, 5);
     // With any flags; unsequenced ones are not counted.
-    for kind in [18, 31 | 0xE0] {
+    for kind in [20, 31 | 0xE0] {
         assert_eq!(side.receive(&[kind]), Ok(()));
     }
     assert_eq!(side.session.ordinals().1, 5);
-    let kinds: u32 = 1 << 5 | 1 << 9 | 1 << 15 | 1 << 18 | 1 << 31;
+    let kinds: u32 = 1 << 5 | 1 << 9 | 1 << 15 | 1 << 20 | 1 << 31;
     let expected = body(|writer| {
         writer.byte(4);
         writer.varint(kinds.into());

@@ -6,7 +6,7 @@ use std::path::Path;
 use farref_core::codec::{Malformed, Writer};
 use farref_core::frame::{BANNER_LIMIT, PREAMBLE, PreambleScanner, Scan, Split, split};
 use farref_core::message::{Descriptor, FinishMode, Hello, Limits, Message, Target};
-use farref_core::session::{Config, Host, Session};
+use farref_core::session::{Config, Host, LinkMode, Session};
 use farref_core::value::{BigInt, Top, Value, ValueError, ValueWriter, Values};
 use serde_json::{Value as Json, json};
 
@@ -149,7 +149,16 @@ fn receive(bytes: &[u8], size: usize, max_message: u32) -> (Option<usize>, Vec<V
 fn session() -> Session<Host> {
     let limits = Limits { max_message: 4096, imports: 16, answers: 4, call_bytes: 4096, handles: 4, levels: 4 };
     let (peer, incarnation) = (farref_core::Uuid::nil(), 0);
-    Session::new(Config { limits, exports: 16, calls: 4, out_bytes: 8192, store_bytes: 8192, peer, incarnation })
+    Session::new(Config {
+        limits,
+        exports: 16,
+        calls: 4,
+        out_bytes: 8192,
+        store_bytes: 8192,
+        peer,
+        incarnation,
+        link: LinkMode::Off,
+    })
 }
 
 /// Whether a value is what the JSON notation says.
@@ -275,14 +284,24 @@ fn message_json(message: &Message<'_>) -> Json {
             "kind": "release", "upto": entries.upto, "entries": entries.map(|entry| json!(entry)).collect::<Vec<_>>(),
         }),
         Message::Unimplemented(kinds) => json!({"kind": "unimplemented", "kinds": kinds}),
-        Message::Hello(Hello { version_min, version_max, features, limits, peer, incarnation }) => json!({
+        Message::Hello(Hello { version_min, version_max, features, limits, peer, incarnation, link }) => json!({
             "kind": "hello", "version_min": version_min, "version_max": version_max, "features": features,
             "max_message": limits.max_message, "imports": limits.imports, "answers": limits.answers,
             "call_bytes": limits.call_bytes, "handles": limits.handles, "levels": limits.levels,
             "peer": to_hex(peer.as_bytes()), "incarnation": incarnation,
+            "link": link.map(|link| json!({"token": to_hex(&link.token), "replay": link.replay, "park": link.park})),
         }),
         Message::Close(close) => {
             json!({"kind": "close", "code": close.code.number(), "rule": close.rule, "text": close.text})
+        }
+        Message::Ack(got) => json!({"kind": "ack", "got": got}),
+        Message::Ping => json!({"kind": "ping"}),
+        Message::Resume(resume) => json!({
+            "kind": "resume", "token": to_hex(&resume.token), "attempt": resume.attempt, "got": resume.got,
+        }),
+        Message::ResumeOk { token, got } => json!({"kind": "resume ok", "token": to_hex(&token), "got": got}),
+        Message::SessionGone { incarnation, got } => {
+            json!({"kind": "session gone", "incarnation": incarnation, "got": got})
         }
         Message::Unknown(number) => json!({"kind": "unknown", "number": number}),
     }

@@ -12,6 +12,7 @@ import weakref
 
 PREAMBLE = b"\xfffarref\n"
 CALL, RETURN, FINISH, RELEASE, UNIMPLEMENTED, HELLO, CLOSE = 0, 1, 2, 3, 4, 16, 17
+ACK, PING, RESUME, RESUME_OK, SESSION_GONE = 18, 19, 21, 22, 23
 (OP_CALL, GET_ATTR, SET_ATTR, DEL_ATTR, CALL_METHOD, LENGTH, GET_ITEM, SET_ITEM, DEL_ITEM, CONTAINS, ITERATE, NEXT,
  TEXT, EQUALS, HASH, FORCE, DESCRIBE) = range(17)
 CALL_MEMBER = 64
@@ -295,7 +296,7 @@ def parse(body):
     """The message in a record's body. Malformed if the envelope is; the values are left where `values` stands."""
     c, kind, flags, m = Cursor(body, 1), body[0] & 0x1F, body[0] >> 5, types.SimpleNamespace()
     m.kind, m.size = kind, len(body)
-    if kind not in (CALL, RETURN, FINISH, RELEASE, UNIMPLEMENTED, HELLO, CLOSE):
+    if not (kind <= UNIMPLEMENTED or HELLO <= kind <= PING or RESUME <= kind <= SESSION_GONE):
         return m
     if flags and kind > RETURN:
         raise Malformed("undefined flag")
@@ -318,6 +319,7 @@ def parse(body):
         m.limits = dict(max_message=c.varint(U32, 64), imports=c.varint(1 << 24), answers=c.varint(U16),
                         call_bytes=c.varint(U32), handles=c.varint(U16), levels=c.varint(U16, 1))
         m.peer, m.incarnation = c.take(16), c.varint()
+        m.link = (c.take(16), c.varint(U32), c.varint(U32)) if m.features & 1 else None  # not offered here (LNK-1)
         if len(body) > 256:
             raise Malformed("Hello too long")
         return m  # what follows are fields of later versions (HEL-2)
@@ -327,6 +329,11 @@ def parse(body):
         m.code, m.rule, m.text = c.varint(U32), c.text(), c.text()
         if len(m.rule.encode()) > 16 or len(m.text.encode()) > 256:
             raise Malformed("Close")
+    elif kind >= ACK:
+        m.token = c.take(16) if kind in (RESUME, RESUME_OK) else None
+        m.attempt = c.varint(U32) if kind == RESUME else None
+        m.incarnation = c.varint() if kind == SESSION_GONE else None
+        m.got = c.varint() if kind != PING else None
     else:
         m.upto, m.entries = c.varint(U32) if kind == RELEASE else None, []
         while c.left() or not m.entries:
@@ -935,7 +942,9 @@ class Connection:
             raise SessionClosed(m.code, m.rule, m.text)
         elif m.kind == UNIMPLEMENTED:
             self.unimplemented |= m.kinds
-        else:
+        elif m.kind >= ACK and m.kind != PING and hasattr(m, "got"):
+            raise Fault("LNK-1" if m.kind == ACK else "LNK-4", "the session has no link")
+        elif m.kind != PING:
             self._unknown |= 1 << m.kind  # merged; the writer sends it (MSG-3)
 
     def _enter(self, handles):

@@ -514,7 +514,8 @@ def message_as_json(m):
     def handle(h, export="export"):
         kind, n, generation = h
         return {"answer": n} if kind == "answer" else {kind: [n, generation]}
-    kinds = {0: "call", 1: "return", 2: "finish", 3: "release", 4: "unimplemented", 16: "hello", 17: "close"}
+    kinds = {0: "call", 1: "return", 2: "finish", 3: "release", 4: "unimplemented", 16: "hello", 17: "close",
+             18: "ack", 19: "ping", 21: "resume", 22: "resume ok", 23: "session gone"}
     out = {"kind": kinds.get(m.kind, "unknown")}
     if m.kind in (0, 1):
         out.update(id=m.id, handles=[handle(h) for h in m.handles], values=m.values.data[m.values.pos:].hex())
@@ -532,9 +533,13 @@ def message_as_json(m):
         out.update(kinds=m.kinds)
     elif m.kind == 16:
         out.update(m.limits, version_min=m.versions[0], version_max=m.versions[1], features=m.features,
-                   peer=m.peer.hex(), incarnation=m.incarnation)
+                   peer=m.peer.hex(), incarnation=m.incarnation,
+                   link=m.link and dict(zip(("token", "replay", "park"), (m.link[0].hex(), *m.link[1:]))))
     elif m.kind == 17:
         out.update(code=m.code, rule=m.rule, text=m.text)
+    elif m.kind in kinds:
+        fields = dict(token=m.token and m.token.hex(), attempt=m.attempt, incarnation=m.incarnation, got=m.got)
+        out.update({name: field for name, field in fields.items() if field is not None})
     else:
         out.update(number=m.kind)
     return out

@@ -464,7 +464,7 @@ impl Peer {
             }
             Said::Unimplemented(kinds) => self.unimplemented |= kinds,
             Said::Close { code, rule } => self.closed = Some((code, rule)),
-            Said::Hello(_) | Said::Unknown(_) => {}
+            Said::Hello(_) | Said::Unknown(_) | Said::Link(_) => {}
         }
         Ok(())
     }

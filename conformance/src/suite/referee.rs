@@ -114,6 +114,7 @@ impl Referee {
             Said::Finish(entries) => entries.iter().try_for_each(|&(id, mode)| self.on_finish(id, mode)),
             Said::Release { upto, entries } => self.on_release(*upto, entries),
             Said::Hello(_) => Err(broken("HEL-1", "a second Hello".to_owned())),
+            Said::Link(name) => Err(broken("LNK-1", format!("{name}, though there is no link"))),
             Said::Unknown(kind) => Err(broken("MSG-3", format!("a message of kind {kind}, which version 1 has not"))),
             Said::Unimplemented(_) | Said::Close { .. } => Ok(()),
         }

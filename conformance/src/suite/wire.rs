@@ -298,10 +298,18 @@ pub enum Said {
     Call(Called),
     Return(Returned),
     Finish(Vec<(u16, FinishMode)>),
-    Release { upto: u32, entries: Vec<(u32, u16)> },
+    Release {
+        upto: u32,
+        entries: Vec<(u32, u16)>,
+    },
     Unimplemented(u32),
     Hello(Hello),
-    Close { code: u64, rule: String },
+    Close {
+        code: u64,
+        rule: String,
+    },
+    /// A message of the link, which the tester does not offer.
+    Link(&'static str),
     Unknown(u8),
 }
 
@@ -371,6 +379,11 @@ impl Said {
             Message::Unimplemented(kinds) => Self::Unimplemented(kinds),
             Message::Hello(hello) => Self::Hello(hello),
             Message::Close(close) => Self::Close { code: close.code.number(), rule: close.rule.to_owned() },
+            Message::Ack(_) => Self::Link("Ack"),
+            Message::Ping => Self::Link("Ping"),
+            Message::Resume(_) => Self::Link("Resume"),
+            Message::ResumeOk { .. } => Self::Link("ResumeOk"),
+            Message::SessionGone { .. } => Self::Link("SessionGone"),
             Message::Unknown(kind) => Self::Unknown(kind),
         })
     }

@@ -14,7 +14,7 @@ use farref_core::dispatch::{Action, Arguments, Dispatcher, Done, Member, Object,
 use farref_core::frame::{PREAMBLE, PreambleScanner, Scan, Split, split};
 use farref_core::message::{CloseCode, FinishMode, Limits, Op};
 use farref_core::session::{
-    Call, Callee, Config, Event, Import, Micro, Notice, ObjectKey, Question, Reference, Session,
+    Call, Callee, Config, Event, Import, LinkMode, Micro, Notice, ObjectKey, Question, Reference, Session,
 };
 
 /// The entry point that the linker looks for when there is no linker script.
@@ -118,6 +118,7 @@ fn exercise() {
         store_bytes: 320,
         peer: Uuid::from_bytes(black_box([7; 16])),
         incarnation: black_box(1),
+        link: LinkMode::Off,
     });
     let mut led = Led { on: false };
     let mut counter = Counter { count: 0, watcher: None, told: None };

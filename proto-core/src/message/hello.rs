@@ -48,15 +48,30 @@ pub struct Hello {
     pub peer: Uuid,
     /// Differs from one start of the peer to the next.
     pub incarnation: u64,
+    /// What the sender offers so that the session survives its connections; with [`Self::LINK`] among the features (LNK-1).
+    pub link: Option<LinkOffer>,
+}
+
+/// What one side needs to know of the other's end of a resumable session (LNK-1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LinkOffer {
+    /// Names the session to this side, and proves that whoever names it is its peer: drawn at random, known to nobody else.
+    pub token: [u8; 16],
+    /// Bytes of messages that the sender keeps until they are acknowledged.
+    pub replay: u32,
+    /// For how long the sender keeps a session without a connection, milliseconds.
+    pub park: u32,
 }
 
 impl Hello {
     /// The longest body of a Hello (HEL-2).
     pub const MAX_LENGTH: usize = 256;
+    /// The feature bit of sessions that survive their connections (LNK-1).
+    pub const LINK: u64 = 1;
 
     /// Fields of later versions, after the incarnation, are skipped (HEL-2).
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
-        Ok(Self {
+        let mut hello = Self {
             version_min: read_version(reader)?,
             version_max: read_version(reader)?,
             features: reader.varint()?,
@@ -70,7 +85,16 @@ impl Hello {
             },
             peer: Uuid::from_bytes(reader.take(16)?.try_into().map_err(|_| Malformed)?),
             incarnation: reader.varint()?,
-        })
+            link: None,
+        };
+        if hello.features & Self::LINK != 0 {
+            hello.link = Some(LinkOffer {
+                token: read_token(reader)?,
+                replay: reader.varint_u32()?,
+                park: reader.varint_u32()?,
+            });
+        }
+        Ok(hello)
     }
 
     pub(crate) fn write(&self, writer: &mut Writer<'_>) {
@@ -86,7 +110,16 @@ impl Hello {
         writer.varint(self.limits.levels.into());
         writer.put(self.peer.as_bytes());
         writer.varint(self.incarnation);
+        if let Some(link) = &self.link {
+            writer.put(&link.token);
+            writer.varint(link.replay.into());
+            writer.varint(link.park.into());
+        }
     }
+}
+
+pub(super) fn read_token(reader: &mut Reader<'_>) -> Result<[u8; 16], Malformed> {
+    reader.take(16)?.try_into().map_err(|_| Malformed)
 }
 
 /// Versions count from 1 (HEL-3).

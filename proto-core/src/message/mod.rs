@@ -11,7 +11,7 @@ use crate::codec::{Malformed, Reader, Writer};
 
 pub use code::{CloseCode, ErrorCode, Op};
 pub use handle::{Descriptor, Handles};
-pub use hello::{Hello, Limits};
+pub use hello::{Hello, Limits, LinkOffer};
 
 /// Kind numbers (MSG-2: below 16 sequenced).
 pub(crate) mod kind {
@@ -22,6 +22,11 @@ pub(crate) mod kind {
     pub const UNIMPLEMENTED: u8 = 4;
     pub const HELLO: u8 = 16;
     pub const CLOSE: u8 = 17;
+    pub const ACK: u8 = 18;
+    pub const PING: u8 = 19;
+    pub const RESUME: u8 = 21;
+    pub const RESUME_OK: u8 = 22;
+    pub const SESSION_GONE: u8 = 23;
     pub const MASK: u8 = 0x1F;
     pub const UNSEQUENCED: u8 = 0x10;
 }
@@ -54,8 +59,39 @@ pub enum Message<'f> {
     Hello(Hello),
     /// The last message.
     Close(Close<'f>),
+    /// How many of the receiver's messages the sender has got: its Hello and the sequenced ones (LNK-2).
+    Ack(u64),
+    /// Wants something to be heard: an Ack, if the session has a link (LNK-3).
+    Ping,
+    /// The first message of another connection for a session (LNK-4).
+    Resume(Resume),
+    /// The answer to it.
+    ResumeOk {
+        /// The one of the receiver's Hello.
+        token: [u8; 16],
+        /// As in an Ack.
+        got: u64,
+    },
+    /// Another answer to it: there is no such session (LNK-6).
+    SessionGone {
+        /// Of the sender.
+        incarnation: u64,
+        /// What it had got when the session went, or 0 if it does not know.
+        got: u64,
+    },
     /// A kind that this version does not know (MSG-3).
     Unknown(u8),
+}
+
+/// What a side that connects again says first (LNK-4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Resume {
+    /// The one of the receiver's Hello.
+    pub token: [u8; 16],
+    /// Greater than at every earlier attempt of the same session.
+    pub attempt: u32,
+    /// As in an Ack.
+    pub got: u64,
 }
 
 /// A request (SPEC section 6).
@@ -196,6 +232,15 @@ impl<'f> Message<'f> {
                 }
                 Self::Close(Close { code: CloseCode::from_number(code), rule, text })
             }
+            kind::ACK => Self::Ack(reader.varint()?),
+            kind::PING => Self::Ping,
+            kind::RESUME => Self::Resume(Resume {
+                token: hello::read_token(&mut reader)?,
+                attempt: reader.varint_u32()?,
+                got: reader.varint()?,
+            }),
+            kind::RESUME_OK => Self::ResumeOk { token: hello::read_token(&mut reader)?, got: reader.varint()? },
+            kind::SESSION_GONE => Self::SessionGone { incarnation: reader.varint()?, got: reader.varint()? },
             kind => return Ok(Self::Unknown(kind)),
         };
         match (&message, reader.is_empty()) {
@@ -393,7 +438,7 @@ fn not_empty<'f>(entries: Reader<'f>) -> Result<Reader<'f>, Malformed> {
 }
 
 fn is_known(kind: u8) -> bool {
-    matches!(kind, 0..=kind::UNIMPLEMENTED | kind::HELLO | kind::CLOSE)
+    matches!(kind, 0..=kind::UNIMPLEMENTED | kind::HELLO..=kind::PING | kind::RESUME..=kind::SESSION_GONE)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::*;
 
 /// A body as written, and its length.
-fn write(buffer: &mut [u8; 64], body: impl FnOnce(&mut Writer<'_>)) -> usize {
+fn write(buffer: &mut [u8; 128], body: impl FnOnce(&mut Writer<'_>)) -> usize {
     let mut writer = Writer::new(buffer);
     body(&mut writer);
     assert!(writer.fits());
@@ -18,7 +18,7 @@ fn a_call_is_written_as_it_is_read() {
         Descriptor::Receiver { slot: 40, generation: 9 },
         Descriptor::Answer(3),
     ];
-    let mut buffer = [0; 64];
+    let mut buffer = [0; 128];
     let length = write(&mut buffer, |writer| {
         let target = Target::Export { slot: 5, generation: 2 };
         Call::write_head(writer, (1, true, Some(300)), (target, Op::member(0)), handles.len(), |writer| {
@@ -42,7 +42,7 @@ fn a_call_is_written_as_it_is_read() {
 fn a_promise_is_a_target() {
     for target in [Target::Answer(0), Target::Answer(u16::MAX), Target::Export { slot: u32::MAX, generation: u16::MAX }]
     {
-        let mut buffer = [0; 64];
+        let mut buffer = [0; 128];
         let length = write(&mut buffer, |writer| {
             Call::write_head(writer, (u16::MAX, false, None), (target, Op::Other(u32::MAX)), 0, |_| {});
         });
@@ -58,7 +58,7 @@ fn a_return_is_written_as_it_is_read() {
     let handle = Descriptor::Sender { slot: 2, generation: 1 };
     for error in [None, Some(ErrorCode::Raised), Some(ErrorCode::Other(70_000))] {
         for handles in [0, 1] {
-            let mut buffer = [0; 64];
+            let mut buffer = [0; 128];
             let length = write(&mut buffer, |writer| {
                 Return::write_head(writer, 7, error, handles, |writer| handle.write(writer));
                 writer.put(&[0x00]);
@@ -74,7 +74,7 @@ fn a_return_is_written_as_it_is_read() {
 #[test]
 fn entries_are_written_as_they_are_read() {
     let finishes = [(0, FinishMode::Done), (u16::MAX, FinishMode::Abandon), (3, FinishMode::Interrupt)];
-    let mut buffer = [0; 64];
+    let mut buffer = [0; 128];
     let length = write(&mut buffer, |writer| {
         writer.byte(kind::FINISH);
         finishes.iter().for_each(|&(id, mode)| write_finish_entry(writer, id, mode));
@@ -112,9 +112,10 @@ fn a_hello_is_written_as_it_is_read() {
             },
             peer: uuid::Uuid::from_bytes([if all { 0xFF } else { 0 }; 16]),
             incarnation: if all { u64::MAX } else { 0 },
+            link: all.then_some(LinkOffer { token: [0xFF; 16], replay: u32::MAX, park: u32::MAX }),
         };
         assert!(hello.limits.are_valid());
-        let mut buffer = [0; 64];
+        let mut buffer = [0; 128];
         let length = write(&mut buffer, |writer| hello.write(writer));
         let Ok(Message::Hello(read)) = Message::read(&buffer[..length]) else { panic!("no hello") };
         assert_eq!(read, hello);

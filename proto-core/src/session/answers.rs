@@ -60,7 +60,7 @@ impl<S: Storage> Session<S> {
                 if settled && (self.ready == 0 || named.iter().next().is_none()) {
                     return Ok(self.start(call.id, call, args).map(Event::Request));
                 }
-                self.park(&call, body);
+                self.keep_waiting(&call, body);
                 if settled {
                     self.recheck_waiting();
                 }
@@ -201,7 +201,7 @@ impl<S: Storage> Session<S> {
     }
 
     /// The call waits, its bytes in the store. Our objects among its arguments are held meanwhile.
-    pub(super) fn park(&mut self, call: &Call<'_>, body: &[u8]) {
+    pub(super) fn keep_waiting(&mut self, call: &Call<'_>, body: &[u8]) {
         if !self.store.put(parked_key(call.id), body) {
             self.release_handles(call.handles);
             self.refuse_entry(call.id, ErrorCode::Overloaded, 0);

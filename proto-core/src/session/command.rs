@@ -3,8 +3,9 @@
 use super::entry::{Named, QuestionState, Settled};
 use super::handles::{PinError, held_by, write_references};
 use super::kept::{StoredHandles, read_kept};
+use super::outgoing::AppendError;
 use super::storage::{Storage, Store, Table};
-use super::transmit::{AppendError, KEPT_FREE};
+use super::transmit::KEPT_FREE;
 use super::{Answer, Call, CallError, Callee, Import, Notice, Question, Ref, ReplyError, ReplyRefused};
 use super::{Session, Stale, kept_key};
 use crate::message::{self, ErrorCode, FinishMode, Target};
@@ -101,6 +102,9 @@ impl<S: Storage> Session<S> {
             Ok(length) => length,
             Err(error) => {
                 self.unpin(call.references, None);
+                if let AppendError::NoRoom = error {
+                    self.lacks_room();
+                }
                 return Err(match error {
                     AppendError::Values(error) => CallError::Values(error),
                     AppendError::TooLarge(size) if size > longest => CallError::TooLarge(size),
@@ -120,6 +124,7 @@ impl<S: Storage> Session<S> {
         self.open_questions += 1;
         self.question_bytes += length as u64;
         let serial = self.next_serial();
+        let ordinal = self.sent as u32;
         if let Some(question) = self.questions.get_mut(id.into()) {
             *question = super::QuestionEntry {
                 state: QuestionState::Open,
@@ -128,6 +133,7 @@ impl<S: Storage> Session<S> {
                 named,
                 serial,
                 bytes: length as u32,
+                ordinal,
                 ..Default::default()
             };
         }
@@ -207,6 +213,9 @@ impl<S: Storage> Session<S> {
             Ok(length) => length,
             Err(error) => {
                 self.unpin(references, None);
+                if let AppendError::NoRoom = error {
+                    self.lacks_room();
+                }
                 return match error {
                     AppendError::Values(error) => Err(ReplyError::Values(error)),
                     AppendError::NoRoom => Err(ReplyError::NoRoom),

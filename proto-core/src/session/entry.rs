@@ -83,6 +83,8 @@ pub struct Question {
     pub(crate) serial: u32,
     /// Length of the call's body.
     pub(crate) bytes: u32,
+    /// The low bits of its ordinal.
+    pub(crate) ordinal: u32,
     pub(crate) next: u32,
 }
 

@@ -52,6 +52,9 @@ rules! {
     ParentNotOpen "CAL-6" "named a parent call that is not open",
     TooManyNamed "ANS-2" "named more than four answers in one message",
     LimitExceeded "ADM-7" "exceeded a limit that we announced",
+    NoLink "LNK-1" "acknowledged messages of a session that has no link",
+    AckOutOfRange "LNK-2" "acknowledged what was never sent, or less than before",
+    LinkOrder "LNK-4" "answered an attempt to resume with something else, or resumed out of order",
 }
 
 impl fmt::Display for Rule {
@@ -74,6 +77,10 @@ pub enum Ended {
     Closed(CloseCode),
     /// The stream ended.
     LinkLost,
+    /// The peer has this session no more: it was without a connection for too long, or was given up for others (LNK-6).
+    SessionGone,
+    /// The peer has started again and knows nothing of this session (LNK-6).
+    PeerRestarted,
 }
 
 impl fmt::Display for Ended {
@@ -84,6 +91,8 @@ impl fmt::Display for Ended {
             Self::NoCommonVersion => out.write_str("the peer speaks no version that we speak"),
             Self::Closed(_) => out.write_str("this side closed the session"),
             Self::LinkLost => out.write_str("the connection to the peer was lost"),
+            Self::SessionGone => out.write_str("the peer has given up the session while it had no connection"),
+            Self::PeerRestarted => out.write_str("the peer has started again"),
         }
     }
 }

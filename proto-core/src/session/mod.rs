@@ -17,6 +17,8 @@ mod entry;
 mod error;
 mod handles;
 mod kept;
+mod link;
+mod outgoing;
 mod questions;
 mod receive;
 mod storage;
@@ -28,6 +30,7 @@ pub use entry::ObjectKey;
 pub use entry::{Answer as AnswerEntry, Export as ExportEntry, Import as ImportEntry, Question as QuestionEntry};
 pub use error::{CallError, Ended, ReplyError, Rule, Stale};
 pub use kept::read_kept;
+pub use link::{LinkMode, ResumeRefused, session_gone};
 pub use storage::{Buffer, Fixed, FixedBuffer, FixedStore, KeyIndex, Micro, NoIndex, Storage, Store, Table};
 #[cfg(feature = "alloc")]
 pub use storage::{Growing, GrowingBuffer, GrowingStore, Host};
@@ -35,7 +38,8 @@ pub use storage::{Growing, GrowingBuffer, GrowingStore, Host};
 use crate::message::{Descriptor, ErrorCode, Handles, Hello, Limits, Op};
 use crate::value::Values;
 use entry::{AnswerState, Held, List, QuestionState, Settled};
-use transmit::Outgoing;
+use link::Link;
+use outgoing::Outgoing;
 
 /// The version of the wire that this crate speaks.
 pub const VERSION: u16 = 1;
@@ -93,6 +97,9 @@ pub struct Session<S: Storage> {
     refused_kinds: u32,
     serial: u32,
     out: Outgoing<S::Out>,
+    link: Link,
+    /// Ordinal of the last message that the peer may have got, once the session has ended.
+    delivered: u64,
 }
 
 /// How a session is set up.
@@ -115,6 +122,8 @@ pub struct Config {
     pub peer: Uuid,
     /// Differs from one start of this peer to the next, as well as it can manage.
     pub incarnation: u64,
+    /// Whether it is to survive its connection.
+    pub link: LinkMode,
 }
 
 /// A reference to an object of the peer.
@@ -376,16 +385,20 @@ impl<S: Storage> Session<S> {
             unknown_kinds: 0,
             refused_kinds: 0,
             serial: 0,
-            out: Outgoing::new(config.out_bytes),
+            out: Outgoing::new(config.out_bytes, config.link != LinkMode::Off),
+            link: Link::new(config.link),
+            delivered: 0,
         };
         session.export_directory();
+        let link = session.link_offer();
         session.write_hello(Hello {
             version_min: VERSION,
             version_max: VERSION,
-            features: 0,
+            features: if link.is_some() { Hello::LINK } else { 0 },
             limits,
             peer: config.peer,
             incarnation: config.incarnation,
+            link,
         });
         session
     }

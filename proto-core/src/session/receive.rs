@@ -17,6 +17,9 @@ impl<S: Storage> Session<S> {
     }
 
     fn receive<'f>(&mut self, body: &'f [u8]) -> Result<Option<Event<'f>>, Ended> {
+        if self.link.is_resuming() {
+            return self.on_resumed(body).map(|()| None);
+        }
         let is_hello = body.first().is_some_and(|head| head & kind::MASK == kind::HELLO);
         if is_hello != self.peer.is_none() {
             return Err(fault(Rule::HelloFirst));
@@ -28,7 +31,10 @@ impl<S: Storage> Session<S> {
             return Err(fault(Rule::FrameLength));
         }
         // Counted before it is looked at, whether its kind is known or not (MSG-2).
-        self.received += u64::from(Message::is_sequenced(body));
+        if Message::is_sequenced(body) {
+            self.received += 1;
+            self.link.got(body.len());
+        }
         // What nearly all messages are comes first: a turn through all kinds would copy them.
         if let Some((&head, rest)) = body.split_first() {
             let flags = head & !kind::MASK;
@@ -58,6 +64,12 @@ impl<S: Storage> Session<S> {
                 Ok(None)
             }
             Message::Close(close) => Err(Ended::PeerClosed(close.code)),
+            Message::Ack(got) => self.on_ack(got).map(|()| None),
+            Message::Ping => {
+                self.link.acknowledge_soon();
+                Ok(None)
+            }
+            Message::Resume(_) | Message::ResumeOk { .. } | Message::SessionGone { .. } => Err(fault(Rule::LinkOrder)),
         }
     }
 
@@ -69,6 +81,7 @@ impl<S: Storage> Session<S> {
             return Err(Ended::NoCommonVersion);
         }
         self.peer = Some(hello);
+        self.link_agreed(&hello);
         Ok(Event::Ready)
     }
 }

@@ -1,170 +1,75 @@
 //! Output: messages are written once, in wire order, behind each other; what is only state (refusals, Finish, Release,
 //! Unimplemented) becomes a message when there is room (ADM-6, ORD-1).
 
-use core::hash::{Hash, Hasher};
-
 use super::entry::{AnswerState, Settled};
-use super::storage::{Buffer, Storage, Table};
+use super::outgoing::{AppendError, WriteBody};
+use super::storage::{Storage, Table};
 use super::{Ended, Session};
-use crate::codec::{Writer, varint_len};
 use crate::message::{self, CloseCode, ErrorCode, FinishMode, Hello, Limits, Return, kind};
-use crate::value::{Top, ValueError, ValueWriter};
+use crate::value::{Top, ValueWriter};
 
 /// Bytes of output that calls leave free, so that answers find room.
 pub(super) const KEPT_FREE: usize = 64;
 
-/// Records that have not been taken yet.
-#[derive(Clone, Debug)]
-pub(crate) struct Outgoing<B> {
-    buffer: B,
-    start: usize,
-    end: usize,
-}
-
-/// Why a record could not be appended.
-pub(crate) enum AppendError {
-    NoRoom,
-    TooLarge(usize),
-    Values(ValueError),
-}
-
-/// Writes a body; it may be run more than once.
-pub(crate) type WriteBody<'w> = &'w mut dyn for<'b> FnMut(Writer<'b>) -> Result<Writer<'b>, ValueError>;
-
-impl<B: Buffer> Outgoing<B> {
-    pub fn new(limit: usize) -> Self {
-        Self { buffer: B::new(limit), start: 0, end: 0 }
-    }
-
-    pub fn pending(&self) -> &[u8] {
-        self.buffer.bytes().get(self.start..self.end).unwrap_or_default()
-    }
-
-    #[cfg(feature = "alloc")]
-    pub fn capacity(&self) -> usize {
-        self.buffer.bytes().len()
-    }
-
-    pub fn taken(&mut self, count: usize) {
-        self.start = self.start.saturating_add(count).min(self.end);
-        if self.start == self.end {
-            (self.start, self.end) = (0, 0);
-        }
-    }
-
-    /// Appends a record of at most `max_body` bytes, leaving `keep_free` bytes; gives the length of its body. A message is
-    /// one record, whole or not at all (MSG-4).
-    pub fn append(&mut self, max_body: usize, keep_free: usize, write: WriteBody<'_>) -> Result<usize, AppendError> {
-        // What could never be written is told as too large, not as a lack of room that waiting would end.
-        let prefix = varint_len(max_body as u64);
-        let max_body = self.buffer.limit().saturating_sub(keep_free + prefix).min(max_body);
-        loop {
-            let room = self.buffer.bytes().len().saturating_sub(self.end + prefix + keep_free).min(max_body);
-            let at = self.end + prefix;
-            let body = self.buffer.bytes_mut().get_mut(at..at + room).unwrap_or_default();
-            let writer = write(Writer::new(body)).map_err(AppendError::Values)?;
-            let (length, fits) = (writer.len(), writer.fits());
-            if length > max_body {
-                return Err(AppendError::TooLarge(length));
-            }
-            if fits {
-                self.put_prefix(at, length);
-                return Ok(length);
-            }
-            let need = self.end + prefix + length + keep_free;
-            if self.start > 0 && (self.start >= self.end - self.start || !self.buffer.grow(need)) {
-                self.buffer.bytes_mut().copy_within(self.start..self.end, 0);
-                (self.start, self.end) = (0, self.end - self.start);
-            } else if self.start == 0 && (self.buffer.bytes().len() >= need || !self.buffer.grow(need)) {
-                return Err(AppendError::NoRoom);
-            }
-        }
-    }
-
-    /// The longest body, of at most `max_body` bytes, that can be written when all output was taken.
-    pub fn longest(&self, max_body: usize, keep_free: usize) -> usize {
-        self.buffer.limit().saturating_sub(keep_free + varint_len(max_body as u64)).min(max_body)
-    }
-
-    /// Makes sure that so many bytes can be appended; false if they can't now.
-    fn make_room(&mut self, bytes: usize) -> bool {
-        if self.buffer.bytes().len().saturating_sub(self.end) < bytes && self.start > 0 {
-            self.buffer.bytes_mut().copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
-        }
-        self.buffer.grow(self.end + bytes)
-    }
-
-    /// Puts the length before a body that was written at `at`, and moves the body up to it, unless nothing stands before it.
-    fn put_prefix(&mut self, at: usize, length: usize) {
-        let bytes = self.buffer.bytes_mut();
-        let prefix = varint_len(length as u64);
-        if self.start == self.end {
-            self.start = at.saturating_sub(prefix);
-            self.end = self.start;
-        }
-        if let Some(room) = bytes.get_mut(self.end..self.end + prefix) {
-            Writer::new(room).varint(length as u64);
-        }
-        if self.end + prefix != at {
-            bytes.copy_within(at..at + length, self.end + prefix);
-        }
-        self.end += prefix + length;
-    }
-}
-
-/// Equal if they hold the same output, wherever in the buffer it stands.
-impl<B: Buffer> PartialEq for Outgoing<B> {
-    fn eq(&self, other: &Self) -> bool {
-        self.pending() == other.pending()
-    }
-}
-
-impl<B: Buffer> Eq for Outgoing<B> {}
-
-impl<B: Buffer> Hash for Outgoing<B> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.pending().hash(state);
-    }
-}
-
 impl<S: Storage> Session<S> {
-    /// The output that waits: whole records, in wire order. Take from its front and say how much with
-    /// [`Self::transmitted`]. What is still only state is turned into records first, as far as there is room.
+    /// Output that waits: whole records, in wire order. Take from its front and say how much with [`Self::transmitted`].
+    /// What is still only state is turned into records first, as far as there is room. If the session has a link there may
+    /// be more behind it: ask again until there is none.
     pub fn transmit(&mut self) -> &[u8] {
         self.pump();
-        self.out.pending()
+        if self.pump_control() { self.link.control() } else { self.sendable() }
     }
 
     /// So many bytes of what [`Self::transmit`] gave were taken.
     pub fn transmitted(&mut self, count: usize) {
-        self.out.taken(count);
+        if self.out.is_between_records() && !self.link.control().is_empty() {
+            self.link.control_taken(count);
+        } else if !self.sendable().is_empty() {
+            self.out.taken(count);
+        }
+    }
+
+    fn sendable(&self) -> &[u8] {
+        if self.link.is_silent() { &[] } else { self.out.pending() }
     }
 
     /// Copies output into `buffer` and tells how much: [`Self::transmit`] and [`Self::transmitted`] in one.
     pub fn poll_transmit(&mut self, buffer: &mut [u8]) -> usize {
-        let pending = self.transmit();
-        let count = pending.len().min(buffer.len());
-        if let (Some(to), Some(from)) = (buffer.get_mut(..count), pending.get(..count)) {
-            to.copy_from_slice(from);
+        let mut total = 0;
+        loop {
+            let free = buffer.get_mut(total..).unwrap_or_default();
+            let pending = self.transmit();
+            let count = pending.len().min(free.len());
+            if count == 0 {
+                return total;
+            }
+            if let (Some(to), Some(from)) = (free.get_mut(..count), pending.get(..count)) {
+                to.copy_from_slice(from);
+            }
+            self.transmitted(count);
+            total += count;
         }
-        self.transmitted(count);
-        count
     }
 
-    /// Takes all output by exchanging buffers, so that nothing is copied: it stands in `buffer` at the place that this tells.
-    /// What was in `buffer` is lost, its memory is used on; without output it is left alone.
+    /// Takes all output by exchanging buffers, so that nothing is copied but what is to be kept until it is acknowledged: it
+    /// stands in `buffer` at the place that this tells. What was in `buffer` is lost, its memory is used on; without output
+    /// it is left alone.
     #[cfg(feature = "alloc")]
     pub fn swap_output(&mut self, buffer: &mut alloc::vec::Vec<u8>) -> core::ops::Range<usize>
     where
         S: Storage<Out = super::GrowingBuffer>,
     {
         self.pump();
-        let taken = self.out.start..self.out.end;
-        if !taken.is_empty() {
-            self.out.buffer.swap(buffer);
-            (self.out.start, self.out.end) = (0, 0);
-        }
+        let taken = match (self.pump_control(), self.link.is_silent()) {
+            (false, true) => 0..0,
+            (true, true) => {
+                buffer.clear();
+                buffer.extend_from_slice(self.link.control());
+                0..buffer.len()
+            }
+            (_, false) => self.out.swap(buffer, self.link.control()),
+        };
+        self.link.control_taken(usize::MAX);
         taken
     }
 
@@ -172,17 +77,18 @@ impl<S: Storage> Session<S> {
     /// peer that something is over; nobody waits for it.
     pub fn has_output(&self) -> bool {
         let due = [self.refused, self.finishing, self.marked].iter().any(|list| list.first().is_some());
-        self.output_len() > 0 || self.close_due || self.peer.is_some() && (due || self.unknown_kinds != 0)
+        let of_link = self.link.has_control();
+        self.output_len() > 0 || of_link || self.close_due || self.peer.is_some() && (due || self.unknown_kinds != 0)
     }
 
     /// Output that has been written and not been taken, bytes.
     pub fn output_len(&self) -> usize {
-        self.out.pending().len()
+        self.sendable().len()
     }
 
     /// Bytes of output that could still be written before some are taken.
     pub fn room(&self) -> usize {
-        self.out.buffer.limit().saturating_sub(self.output_len())
+        self.out.limit().saturating_sub(self.out.len())
     }
 
     pub(super) fn write_hello(&mut self, hello: Hello) {
@@ -196,7 +102,11 @@ impl<S: Storage> Session<S> {
     pub(super) fn end(&mut self, ended: Ended) {
         if self.ended.is_none() {
             self.ended = Some(ended);
-            self.close_due = !matches!(ended, Ended::LinkLost | Ended::PeerClosed(_));
+            self.close_due =
+                !matches!(ended, Ended::LinkLost | Ended::PeerClosed(_) | Ended::SessionGone | Ended::PeerRestarted);
+            self.delivered = self.out.transmitted();
+            // Nothing will be asked for again: what was kept makes room for the Close.
+            self.out.forget();
         }
     }
 
@@ -204,13 +114,21 @@ impl<S: Storage> Session<S> {
     pub(super) fn append(&mut self, is_call: bool, write: WriteBody<'_>) -> Result<usize, AppendError> {
         let max = self.peer_limits().max_message as usize;
         let keep_free = if is_call { KEPT_FREE } else { 0 };
-        let length = self.out.append(max, keep_free, write)?;
+        let appended = self.out.append(max, keep_free, write);
+        let length = appended.inspect_err(|_| self.lacks_room())?;
         self.sent += 1;
         Ok(length)
     }
 
+    /// What waits for room may have to wait for an Ack (LNK-3).
+    pub(super) fn lacks_room(&mut self) {
+        if self.out.keeps_some() {
+            self.link.ask();
+        }
+    }
+
     /// Turns state into messages, as far as there is room.
-    fn pump(&mut self) {
+    pub(super) fn pump(&mut self) {
         if self.ended.is_some() {
             self.pump_close();
         } else if self.peer.is_some() {
@@ -226,7 +144,7 @@ impl<S: Storage> Session<S> {
             Ended::PeerFault(rule) => (CloseCode::ProtocolFault, rule.id(), rule.text()),
             Ended::NoCommonVersion => (CloseCode::NoCommonVersion, "HEL-2", ""),
             Ended::Closed(code) => (code, "", ""),
-            Ended::PeerClosed(_) | Ended::LinkLost => return,
+            Ended::PeerClosed(_) | Ended::LinkLost | Ended::SessionGone | Ended::PeerRestarted => return,
         };
         let max = self.peer.map_or(Limits::MIN_MESSAGE, |peer| peer.limits.max_message) as usize;
         let mut append = |text: &str| {
@@ -305,6 +223,7 @@ impl<S: Storage> Session<S> {
         while self.finishing.first().is_some() {
             let most = self.batch(FINISH_ENTRY);
             if most == 0 || !self.out.make_room(SMALL_MESSAGE + most * FINISH_ENTRY) {
+                self.lacks_room();
                 return false;
             }
             let mut batch = [(0u16, FinishMode::Done); MAX_BATCH];
@@ -341,6 +260,7 @@ impl<S: Storage> Session<S> {
         while self.marked.first().is_some() {
             let most = self.batch(RELEASE_ENTRY);
             if most == 0 || !self.out.make_room(SMALL_MESSAGE + most * RELEASE_ENTRY) {
+                self.lacks_room();
                 return false;
             }
             let mut batch = [(0u32, 0u16); MAX_BATCH];

@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 use farref_core::Uuid;
 use farref_core::frame::{Split, split};
 use farref_core::message::{Descriptor, ErrorCode, FinishMode, Limits, Message};
-use farref_core::session::{Answer, Config, Import, Micro, ObjectKey, Question, Receiver, Reference, Session};
+use farref_core::session::{
+    Answer, Config, Import, LinkMode, Micro, ObjectKey, Question, Receiver, Reference, Session,
+};
 
 /// Calls in each direction at a time; a setup may allow fewer.
 pub const CALLS: usize = 3;
@@ -148,6 +150,7 @@ impl Side {
             store_bytes: 128,
             peer: Uuid::nil(),
             incarnation: 0,
+            link: LinkMode::Off,
         });
         let objects = (1..=objects).map(ObjectKey).collect();
         Self { core, objects, held: vec![], calls: [None; CALLS], serving: vec![], made: 0, left }

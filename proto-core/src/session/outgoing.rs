@@ -1,0 +1,283 @@
+//! Output, and what of it is kept until the peer has acknowledged it: one run of bytes.
+//!
+//! ```text
+//!            start            whole    next                end
+//!   ───────────┼────────────────┼────────┼──────────────────┼────────────
+//!     free     │ transmitted,   │ partly │ to be            │  free
+//!              │ kept           │        │ transmitted      │
+//! ```
+
+use core::hash::{Hash, Hasher};
+
+use super::storage::Buffer;
+use crate::codec::{Writer, varint_len};
+use crate::frame::{Split, split};
+use crate::message::Message;
+use crate::value::ValueError;
+
+/// Records in the order of the wire.
+#[derive(Clone, Debug)]
+pub(crate) struct Outgoing<B> {
+    buffer: B,
+    /// Bytes that may be kept or wait.
+    limit: usize,
+    /// Whether what was transmitted is kept until it is acknowledged.
+    keeps: bool,
+    start: usize,
+    /// The record that is transmitted in part, or the next one.
+    whole: usize,
+    next: usize,
+    end: usize,
+    /// Sequenced records before `start`, before `whole`, and in all.
+    acknowledged: u64,
+    transmitted: u64,
+    sent: u64,
+}
+
+/// Why a record could not be appended.
+pub(crate) enum AppendError {
+    NoRoom,
+    TooLarge(usize),
+    Values(ValueError),
+}
+
+/// Writes a body; it may be run more than once.
+pub(crate) type WriteBody<'w> = &'w mut dyn for<'b> FnMut(Writer<'b>) -> Result<Writer<'b>, ValueError>;
+
+impl<B: Buffer> Outgoing<B> {
+    /// If it keeps records, a buffer that can grow has room for twice what may be kept, so that it is not moved to the front
+    /// each time that a record is appended.
+    pub fn new(limit: usize, keeps: bool) -> Self {
+        let buffer = B::new(if keeps { limit.saturating_mul(2) } else { limit });
+        let limit = limit.min(buffer.limit());
+        Self { buffer, limit, keeps, start: 0, whole: 0, next: 0, end: 0, acknowledged: 0, transmitted: 0, sent: 0 }
+    }
+
+    /// Bytes that may be kept or wait.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Bytes that are kept or wait.
+    pub fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// What is to be transmitted.
+    pub fn pending(&self) -> &[u8] {
+        self.buffer.bytes().get(self.next..self.end).unwrap_or_default()
+    }
+
+    /// Whether what is transmitted next begins a record.
+    pub fn is_between_records(&self) -> bool {
+        self.whole == self.next
+    }
+
+    #[cfg(feature = "alloc")]
+    pub fn capacity(&self) -> usize {
+        self.buffer.bytes().len()
+    }
+
+    /// So many bytes of what is pending were transmitted.
+    pub fn taken(&mut self, count: usize) {
+        self.next = self.next.saturating_add(count).min(self.end);
+        if self.next == self.end {
+            (self.whole, self.transmitted) = (self.end, self.sent);
+        }
+        while self.whole < self.next
+            && let Some((body, end)) = self.record_at(self.whole)
+            && end <= self.next
+        {
+            self.transmitted += u64::from(Message::is_sequenced(body));
+            self.whole = end;
+        }
+        if !self.keeps {
+            self.start = self.whole;
+            self.settle();
+        }
+    }
+
+    /// From now on what is transmitted is not kept.
+    pub fn forget(&mut self) {
+        self.keeps = false;
+        self.start = self.whole;
+        self.settle();
+    }
+
+    /// The first so many sequenced records, and Hello, need not be kept.
+    pub fn acknowledge(&mut self, count: u64) {
+        while self.start < self.whole
+            && let Some((body, end)) = self.record_at(self.start)
+        {
+            let is_sequenced = Message::is_sequenced(body);
+            if is_sequenced && self.acknowledged >= count {
+                break;
+            }
+            self.acknowledged += u64::from(is_sequenced);
+            self.start = end;
+        }
+        self.settle();
+    }
+
+    /// All that is kept is to be transmitted again.
+    pub fn rewind(&mut self) {
+        (self.whole, self.next, self.transmitted) = (self.start, self.start, self.acknowledged);
+    }
+
+    /// Sequenced records that were transmitted whole.
+    pub fn transmitted(&self) -> u64 {
+        self.transmitted
+    }
+
+    /// Whether something was transmitted and is kept.
+    pub fn keeps_some(&self) -> bool {
+        self.start < self.whole
+    }
+
+    /// The next record to be transmitted, with its ordinal if it is sequenced.
+    pub fn next_record(&self) -> Option<(Option<u64>, &[u8])> {
+        let (body, _) = self.record_at(self.whole)?;
+        Some((Message::is_sequenced(body).then_some(self.transmitted + 1), body))
+    }
+
+    /// That record was transmitted.
+    pub fn taken_record(&mut self) {
+        if let Some((_, end)) = self.record_at(self.whole) {
+            self.taken(end - self.next);
+        }
+    }
+
+    /// The body of the record at that place, and where it ends.
+    fn record_at(&self, at: usize) -> Option<(&[u8], usize)> {
+        match split(self.buffer.bytes().get(at..self.end)?, u32::MAX) {
+            Split::Record { body, rest } => Some((body, self.end - rest.len())),
+            Split::Incomplete | Split::Bad => None,
+        }
+    }
+
+    /// Appends a record of at most `max_body` bytes, leaving `keep_free` bytes; gives the length of its body. A message is
+    /// one record, whole or not at all (MSG-4).
+    pub fn append(&mut self, max_body: usize, keep_free: usize, write: WriteBody<'_>) -> Result<usize, AppendError> {
+        // What could never be written is told as too large, not as a lack of room that waiting would end.
+        let prefix = varint_len(max_body as u64);
+        let max_body = self.longest(max_body, keep_free);
+        loop {
+            let allowed = self.limit.saturating_sub(self.len());
+            let there = self.buffer.bytes().len().saturating_sub(self.end);
+            let room = allowed.min(there).saturating_sub(prefix + keep_free).min(max_body);
+            let at = self.end + prefix;
+            let body = self.buffer.bytes_mut().get_mut(at..at + room).unwrap_or_default();
+            let writer = write(Writer::new(body)).map_err(AppendError::Values)?;
+            let (length, fits) = (writer.len(), writer.fits());
+            if length > max_body {
+                return Err(AppendError::TooLarge(length));
+            }
+            if fits {
+                self.put_prefix(at, length);
+                return Ok(length);
+            }
+            let need = prefix + length + keep_free;
+            if need > allowed {
+                return Err(AppendError::NoRoom);
+            }
+            if self.start > 0 && (self.start >= self.len() || !self.buffer.grow(self.end + need)) {
+                self.move_to_front();
+            } else if self.start == 0 && (there >= need || !self.buffer.grow(self.end + need)) {
+                return Err(AppendError::NoRoom);
+            }
+        }
+    }
+
+    /// The longest body, of at most `max_body` bytes, that can be written when nothing is kept and nothing waits.
+    pub fn longest(&self, max_body: usize, keep_free: usize) -> usize {
+        self.limit.saturating_sub(keep_free + varint_len(max_body as u64)).min(max_body)
+    }
+
+    /// Makes sure that so many bytes can be appended; false if they can't now.
+    pub fn make_room(&mut self, bytes: usize) -> bool {
+        if bytes > self.limit.saturating_sub(self.len()) {
+            return false;
+        }
+        if self.buffer.bytes().len().saturating_sub(self.end) < bytes && self.start > 0 {
+            self.move_to_front();
+        }
+        self.buffer.grow(self.end + bytes)
+    }
+
+    fn move_to_front(&mut self) {
+        self.buffer.bytes_mut().copy_within(self.start..self.end, 0);
+        self.whole -= self.start;
+        self.next -= self.start;
+        self.end -= self.start;
+        self.start = 0;
+    }
+
+    /// Without any bytes the next record may stand at the front.
+    fn settle(&mut self) {
+        if self.start == self.end {
+            (self.start, self.whole, self.next, self.end) = (0, 0, 0, 0);
+        }
+    }
+
+    /// Puts the length before a body that was written at `at`, and moves the body up to it, unless nothing stands before it.
+    fn put_prefix(&mut self, at: usize, length: usize) {
+        let bytes = self.buffer.bytes_mut();
+        let prefix = varint_len(length as u64);
+        if self.start == self.end {
+            self.end = at.saturating_sub(prefix);
+            (self.start, self.whole, self.next) = (self.end, self.end, self.end);
+        }
+        if let Some(room) = bytes.get_mut(self.end..self.end + prefix) {
+            Writer::new(room).varint(length as u64);
+        }
+        if self.end + prefix != at {
+            bytes.copy_within(at..at + length, self.end + prefix);
+        }
+        let body = bytes.get(self.end + prefix..).unwrap_or_default();
+        self.sent += u64::from(Message::is_sequenced(body));
+        self.end += prefix + length;
+    }
+}
+
+#[cfg(feature = "alloc")]
+impl Outgoing<super::GrowingBuffer> {
+    /// Takes all that is pending: by exchanging buffers, or as a copy if it is to be kept. Tells where it stands in `other`.
+    pub fn swap(&mut self, other: &mut alloc::vec::Vec<u8>, first: &[u8]) -> core::ops::Range<usize> {
+        if !self.keeps && first.is_empty() {
+            let taken = self.next..self.end;
+            if !taken.is_empty() {
+                self.buffer.swap(other);
+                (self.start, self.end, self.transmitted) = (0, 0, self.sent);
+                self.settle();
+            }
+            return taken;
+        }
+        other.clear();
+        other.extend_from_slice(first);
+        other.extend_from_slice(self.pending());
+        self.taken(usize::MAX);
+        0..other.len()
+    }
+}
+
+/// Equal if they hold the same output, wherever in the buffer it stands.
+impl<B: Buffer> PartialEq for Outgoing<B> {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts() == other.parts()
+    }
+}
+
+impl<B: Buffer> Eq for Outgoing<B> {}
+
+impl<B: Buffer> Hash for Outgoing<B> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.parts().hash(state);
+    }
+}
+
+impl<B: Buffer> Outgoing<B> {
+    fn parts(&self) -> (&[u8], usize, usize, bool) {
+        let kept = self.buffer.bytes().get(self.start..self.end).unwrap_or_default();
+        (kept, self.whole - self.start, self.next - self.start, self.keeps)
+    }
+}
