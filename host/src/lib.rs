@@ -28,6 +28,8 @@ mod proxy;
 mod remote;
 mod serve;
 mod shared;
+#[cfg(test)]
+mod tests;
 mod translate;
 mod value;
 
