@@ -489,3 +489,6 @@ impl<F: FnMut()> Drop for OnDrop<F> {
         (self.0)();
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests;
