@@ -451,3 +451,6 @@ impl Spare {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -312,6 +312,38 @@ async fn a_graceful_end_waits_for_calls_under_way() {
     assert!(connected(&server, "another").await.is_err());
 }
 
+/// All sessions are told at once: one whose calls take long does not let the others go on as if nothing were.
+#[tokio::test(start_paused = true)]
+async fn a_graceful_end_is_the_same_moment_for_all() {
+    let (server, gate) = waiting();
+    let mut clients = Vec::new();
+    for number in 0..4 {
+        let client = connected(&server, &format!("client {number}")).await.expect("it is let in");
+        let call = client.root().start("wait", ()).await.expect("it is sent");
+        clients.push((client, call));
+    }
+    settle().await;
+    let end = tokio::spawn({
+        let server = server.clone();
+        async move { server.shut_down(Duration::from_secs(60)).await }
+    });
+    settle().await;
+    let start = Instant::now();
+    for (client, _) in &clients {
+        let refused = client.root().invoke("echo", [1]).await;
+        assert_eq!(refused, Err(Error::Refused(ErrorCode::Overloaded, Vec::new())));
+    }
+    // Each call ends when all are refused, and not before.
+    assert!(!end.is_finished());
+    gate.add_permits(clients.len());
+    for (client, call) in clients {
+        assert_eq!(call.await, Ok("done".into()));
+        assert_eq!(client.closed().await, Ended::PeerClosed(CloseCode::Leaving));
+    }
+    end.await.expect("it ends");
+    assert_eq!(start.elapsed(), Duration::ZERO);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_graceful_end_does_not_wait_for_ever() {
     let (server, _gate) = waiting();
