@@ -3,6 +3,7 @@
 //! [`Sim`] joins two real sides by wires that delay each record by `delay` ticks; computing takes no time. [`Side`] alone
 //! is also what a scripted peer talks to: see [`Side::scripted`] and [`body`].
 
+mod linked;
 mod script;
 mod side;
 
@@ -15,6 +16,7 @@ use farref_core::message::{Limits, Message, Op};
 use farref_core::session::{Call, Callee, Config, Ended, Import, LinkMode, Question, Ref, Storage, Tables};
 use farref_core::value::OwnedValue;
 
+pub use linked::Linked;
 pub use script::{body, hello, hello_with};
 pub use side::{Board, Failure, Owned, Returned, Side, Then, own, references};
 

@@ -281,7 +281,8 @@ impl<S: Storage> Session<S> {
     pub(super) fn on_resumed(&mut self, body: &[u8]) -> Result<(), Ended> {
         let own = if let LinkMode::Resume { token, .. } = self.link.mode { token } else { [0; 16] };
         match Message::read(body).map_err(|_| fault(Rule::Envelope))? {
-            Message::ResumeOk { token, got } if token == own => {
+            // One that has not got our Hello cannot know its token, and wants all from there.
+            Message::ResumeOk { token, got } if token == if got > 0 { own } else { [0; 16] } => {
                 self.on_got(got)?;
                 self.out.rewind();
                 self.link.state = State::Up;
