@@ -69,7 +69,8 @@ impl Hello {
     /// The feature bit of sessions that survive their connections (LNK-1).
     pub const LINK: u64 = 1;
 
-    /// Fields of later versions, after the incarnation, are skipped (HEL-2).
+    /// Fields of features stand after the incarnation, in the order of their bits (HEL-4); those of later versions behind
+    /// them are skipped (HEL-2).
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let mut hello = Self {
             version_min: read_version(reader)?,

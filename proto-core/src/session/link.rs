@@ -176,12 +176,17 @@ impl<S: Storage> Session<S> {
         self.link.state == State::Parked
     }
 
+    /// Whether it has asked to go on over another connection and has no answer yet.
+    pub fn is_resuming(&self) -> bool {
+        self.link.is_resuming()
+    }
+
     /// There is another connection, which this side has opened. Its output begins with the preamble, and then what
     /// [`Self::transmit`] gives; what is received goes to [`Self::handle`] (LNK-4).
     pub fn resume(&mut self) {
         self.link.attempt += 1;
         if self.peer.is_none() {
-            // Nothing but Hello was ever sent, and the peer may not have got it.
+            // Nothing but Hello was ever sent, and the peer may not have got it (LNK-7).
             self.out.rewind();
             self.link.state = State::Up;
         } else {

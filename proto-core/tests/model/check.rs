@@ -1,11 +1,11 @@
 //! What must hold in every state, and what must occur in some.
 
 use farref_core::message::{Descriptor, ErrorCode, FinishMode, Message, Target};
-use farref_core::session::{Receiver, Tables};
+use farref_core::session::{Ended, Receiver, Tables};
 use stateright::Property;
 
 use super::Setup;
-use super::state::{Broken, Made, Meant, Outcome, Stage, State, handles};
+use super::state::{Broken, Made, Meant, Outcome, Record, Stage, State, handles};
 
 /// Interleavings that a setup must come across, else it explores less than it seems.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,7 @@ pub enum Case {
     RunsWithoutSlot,
     TableFull,
     TablesFull,
+    ReleaseAgain,
 }
 
 pub fn properties(setup: &Setup) -> Vec<Property<Setup>> {
@@ -36,6 +37,8 @@ pub fn properties(setup: &Setup) -> Vec<Property<Setup>> {
         Property::always("ANS-3: waiting calls run in order", |_, state| !is(state, Broken::OutOfOrder)),
         Property::always("REL-2: freed is what nobody holds", |_, state| !is(state, Broken::FreedInUse)),
         Property::always("REL-1, REL-2: handles held or under way are live", |_, state| handles_are_live(state)),
+        Property::always("LNK-6: what became of calls is told as it is", |_, state| fates_are_true(state)),
+        Property::always("no session refuses another connection", |_, state| !is(state, Broken::NotResumed)),
         Property::always("CAL-2: each call gets its Return", |_, state| !is_idle(state) || no_calls(state)),
         Property::always("tables hold what is held and no more", |_, state| !is_idle(state) || tables_are_exact(state)),
         Property::sometimes("all is quiet again", |_, state| is_over(state) && is_idle(state)),
@@ -98,6 +101,29 @@ fn tables_are_exact(state: &State) -> bool {
     state.sides.iter().zip(tables).all(|(side, tables)| side.core.tables() == tables)
 }
 
+/// If the other side has given the session up with what it has got now, each side knows which of its calls were never started;
+/// if it does not know what that was, or has started again, none is taken for unstarted that was started.
+fn fates_are_true(state: &State) -> bool {
+    state.cuts.is_none()
+        || state.broken.is_some()
+        || (0..2).all(|side| {
+            let (here, there) = (&state.sides[side], &state.sides[1 - side]);
+            let got = there.core.got();
+            let gone = [(0, got, Ended::SessionGone), (0, 0, Ended::SessionGone), (1, 0, Ended::PeerRestarted)];
+            gone.into_iter().all(|(incarnation, got, ended)| {
+                let mut core = here.core.clone();
+                core.park();
+                core.resume();
+                let _ = core.handle(&[23, incarnation, got as u8]);
+                core.ended() == Some(ended)
+                    && here.open_calls().all(|(_, made)| match core.may_have_started(made.question) {
+                        false => made.stage == Stage::Sent,
+                        true => got == 0 || made.stage != Stage::Sent,
+                    })
+            })
+        })
+}
+
 /// All calls were made, and nothing is held.
 fn is_over(state: &State) -> bool {
     state.sides.iter().all(|side| side.left.calls == 0 && side.held.is_empty())
@@ -147,6 +173,10 @@ fn reached(case: Case) -> Property<Setup> {
         }),
         Case::TableFull => Property::sometimes("a Return has no room for its reference", |_, state| {
             (0..2).any(|side| returns(state, side, ErrorCode::TableFull))
+        }),
+        Case::ReleaseAgain => Property::sometimes("a Release is sent again", |_, state: &State| {
+            let is_release = |record: &Record| matches!(Message::read(&record.body), Ok(Message::Release(_)));
+            state.wires.iter().flatten().any(|record| record.again && is_release(record))
         }),
         Case::TablesFull => Property::sometimes("all tables of both sides are full", |_, state: &State| {
             let full =

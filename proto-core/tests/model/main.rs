@@ -31,6 +31,8 @@ struct Setup {
     arguments: bool,
     /// Whether notices and calls that are ready are polled after each step, or any time later.
     eager: bool,
+    /// How often the connection may be cut, if the sessions have a link.
+    cuts: Option<u8>,
     reaches: &'static [Case],
 }
 
@@ -39,7 +41,7 @@ impl Model for Setup {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        vec![State::new(self.objects, self.ids, self.left)]
+        vec![State::new(self.objects, self.ids, self.left, self.cuts)]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
@@ -91,6 +93,7 @@ const ONE_WAY: Setup = Setup {
     plain: [true, false],
     arguments: false,
     eager: false,
+    cuts: None,
     reaches: &[
         Case::ReleaseCrossesResend,
         Case::CancelCrossesReturn,
@@ -172,6 +175,7 @@ fn model_full_tables() {
             plain: [true, true],
             arguments: false,
             eager: true,
+            cuts: None,
             reaches: &[Case::TableFull, Case::TablesFull, Case::ReleaseCrossesResend],
         },
     );
@@ -192,6 +196,7 @@ fn model_home() {
             plain: [true, true],
             arguments: true,
             eager: false,
+            cuts: None,
             reaches: &[Case::WaitsForHome, Case::WaitsForValue, Case::WaitsForError],
         },
     );
@@ -208,6 +213,64 @@ fn model_home_while_waiting() {
             pipelined: [&[true], &[false]],
             arguments: true,
             reaches: &[Case::WaitsForReference, Case::WaitsForError, Case::SlotUsedAgain],
+            ..ONE_WAY
+        },
+    );
+}
+
+/// The connection is cut and the session resumed at any point: everything still happens once (LNK-2, LNK-4, LNK-5), also a
+/// Release that crosses its slot sent again, and a cancel that crosses its Return.
+#[test]
+fn model_cut_and_resume() {
+    explore(
+        "cut and resume",
+        Setup {
+            left: [Left { calls: 2, sends: 0, cancels: 1 }, NOTHING],
+            replies: [&[], &[Reply::Object(0), Reply::Error]],
+            pipelined: [&[true], &[false]],
+            eager: true,
+            cuts: Some(1),
+            reaches: &[
+                Case::ReleaseCrossesResend,
+                Case::ReleaseAgain,
+                Case::CancelCrossesReturn,
+                Case::WaitsForReference,
+                Case::SlotUsedAgain,
+            ],
+            ..ONE_WAY
+        },
+    );
+}
+
+/// A second cut, while the first is being mended too (LNK-5).
+#[test]
+fn model_cut_twice() {
+    explore(
+        "cut twice",
+        Setup {
+            left: [Left { calls: 1, sends: 0, cancels: 1 }, Left { calls: 1, sends: 1, cancels: 0 }],
+            replies: [&[Reply::Value], &[Reply::Object(0)]],
+            pipelined: [&[false], &[false]],
+            eager: true,
+            cuts: Some(2),
+            reaches: &[Case::ReleaseCrossesResend, Case::ReleaseAgain, Case::CancelCrossesReturn],
+            ..ONE_WAY
+        },
+    );
+}
+
+/// The other side may be gone at any point, or start again: what became of each call is told as it is (LNK-6).
+#[test]
+fn model_restart_of_a_peer() {
+    explore(
+        "restart of a peer",
+        Setup {
+            left: [Left { calls: 2, sends: 0, cancels: 0 }, Left { calls: 1, sends: 1, cancels: 0 }],
+            replies: [&[Reply::Value], &[Reply::Object(0)]],
+            pipelined: [&[true], &[false]],
+            eager: true,
+            cuts: Some(0),
+            reaches: &[Case::WaitsForReference],
             ..ONE_WAY
         },
     );

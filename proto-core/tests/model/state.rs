@@ -20,6 +20,8 @@ pub struct State {
     pub sides: [Side; 2],
     /// Records under way, by their sender.
     pub wires: [VecDeque<Record>; 2],
+    /// Cuts of the connection that may still happen. None if the sessions have no link.
+    pub cuts: Option<u8>,
     /// What went wrong in the step that led here; nothing follows.
     pub broken: Option<Broken>,
 }
@@ -29,6 +31,8 @@ pub struct State {
 pub struct Record {
     pub body: Vec<u8>,
     pub meant: Option<ObjectKey>,
+    /// Whether it was under way before, on a connection that was cut.
+    pub again: bool,
 }
 
 /// A session and its application.
@@ -44,6 +48,12 @@ pub struct Side {
     pub serving: Vec<Serving>,
     pub made: u8,
     pub left: Left,
+    /// With a link: what the handles of each sequenced record meant, which of them goes on the wire next, and what the other
+    /// side has told that it got.
+    pub meant: Vec<Option<ObjectKey>>,
+    pub next: usize,
+    pub furthest: usize,
+    pub told: u64,
 }
 
 /// What a side may still do.
@@ -137,10 +147,12 @@ pub enum Broken {
     OutOfOrder,
     /// An object was told to be free while somebody held it.
     FreedInUse,
+    /// A session could not live without its connection, or refused another one.
+    NotResumed,
 }
 
 impl Side {
-    fn new(objects: u32, ids: u16, left: Left) -> Self {
+    fn new(objects: u32, ids: u16, left: Left, link: LinkMode) -> Self {
         let limits = Limits { max_message: 64, imports: 2, answers: ids, call_bytes: 40, handles: 2, levels: 3 };
         let core = Session::new(Config {
             limits,
@@ -150,10 +162,11 @@ impl Side {
             store_bytes: 128,
             peer: Uuid::nil(),
             incarnation: 0,
-            link: LinkMode::Off,
+            link,
         });
         let objects = (1..=objects).map(ObjectKey).collect();
-        Self { core, objects, held: vec![], calls: [None; CALLS], serving: vec![], made: 0, left }
+        let (held, serving, meant) = (vec![], vec![], vec![]);
+        Self { core, objects, held, calls: [None; CALLS], serving, made: 0, left, meant, next: 0, furthest: 0, told: 1 }
     }
 
     pub fn made(&self, id: u16) -> Option<&Made> {
@@ -174,6 +187,9 @@ impl Side {
     pub fn exported(&self, slot: u32, generation: u16) -> Option<ObjectKey> {
         let Reference::Local(key) = self.core.resolve(Descriptor::Receiver { slot, generation })? else { return None };
         let mut probe = self.core.clone();
+        if probe.is_resuming() {
+            let _ = probe.handle(&resume_ok(OWN_TOKEN, self.told));
+        }
         let [upto, slot, generation] =
             [self.core.ordinals().0, slot.into(), generation.into()].map(|field| field as u8);
         let release = [3, upto, slot << 1 | u8::from(generation > 0), generation];
@@ -222,9 +238,10 @@ impl Side {
 
 impl State {
     /// Both have said Hello.
-    pub fn new(objects: [u32; 2], ids: u16, left: [Left; 2]) -> Self {
-        let sides = [Side::new(objects[0], ids, left[0]), Side::new(objects[1], ids, left[1])];
-        let mut state = Self { sides, wires: Default::default(), broken: None };
+    pub fn new(objects: [u32; 2], ids: u16, left: [Left; 2], cuts: Option<u8>) -> Self {
+        let link = if cuts.is_some() { LinkMode::Resume { token: OWN_TOKEN, park: 0 } } else { LinkMode::Off };
+        let sides = [0, 1].map(|side| Side::new(objects[side], ids, left[side], link));
+        let mut state = Self { sides, wires: Default::default(), cuts, broken: None };
         for side in 0..2 {
             let hello = state.sides[side].core.transmit().to_vec();
             state.sides[side].core.transmitted(hello.len());
@@ -239,6 +256,13 @@ impl State {
         let read = |body| Message::read(body).expect("a session writes what it can read");
         self.wires[from].iter().map(move |record| (read(&record.body), record.meant))
     }
+}
+
+/// The token of either side: each is told only to the other.
+pub const OWN_TOKEN: [u8; 16] = [7; 16];
+
+fn resume_ok(token: [u8; 16], got: u64) -> Vec<u8> {
+    [&[22][..], &token, &[got as u8]].concat()
 }
 
 /// The handles of a message.

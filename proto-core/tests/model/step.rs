@@ -48,6 +48,9 @@ pub enum Action {
     PollNotice {
         side: usize,
     },
+    /// The connection is lost with all that is under way, and the first side opens another. That one side notices late is
+    /// nothing new: what it then sends or receives might as well have been earlier.
+    Cut,
 }
 
 /// What a call is for.
@@ -112,6 +115,9 @@ impl Setup {
                 actions.extend([Action::PollReady { side }, Action::PollNotice { side }]);
             }
         }
+        if state.cuts.is_some_and(|cuts| cuts > 0) {
+            actions.push(Action::Cut);
+        }
     }
 
     fn calls_of(&self, side: usize, here: &Side, actions: &mut Vec<Action>) {
@@ -170,10 +176,10 @@ impl State {
             Action::Cancel { side, call, mode } => self.cancel(side, call, mode),
             Action::Drop { side, slot } => self.drop_one(side, slot),
             Action::Flush { side } => {
-                let output = self.sides[side].core.transmit().to_vec();
-                self.send(side, &output, None);
+                self.flush(side);
                 Ok(())
             }
+            Action::Cut => self.cut(),
             Action::Receive { side } => self.receive(side),
             Action::PollReady { side } => self.poll_ready(side).map(|_| ()),
             Action::PollNotice { side } => self.poll_notice(side).map(|_| ()),
@@ -189,18 +195,66 @@ impl State {
         })
     }
 
-    fn send(&mut self, side: usize, mut output: &[u8], meant: Option<ObjectKey>) {
+    fn flush(&mut self, side: usize) {
+        loop {
+            let output = self.sides[side].core.transmit().to_vec();
+            if output.is_empty() {
+                return;
+            }
+            self.send(side, &output, None);
+        }
+    }
+
+    fn send(&mut self, side: usize, mut output: &[u8], mut meant: Option<ObjectKey>) {
         self.sides[side].core.transmitted(output.len());
         while let Split::Record { body, rest } = split(output, 64) {
-            self.wires[side].push_back(Record { body: body.to_vec(), meant });
+            let mut again = false;
+            if self.cuts.is_some() && Message::is_sequenced(body) {
+                let here = &mut self.sides[side];
+                // A record that was noted goes out for the first time, or again.
+                meant = here.meant.get(here.next).copied().flatten();
+                again = here.next < here.furthest;
+                here.next += 1;
+                here.furthest = here.furthest.max(here.next);
+            }
+            self.wires[side].push_back(Record { body: body.to_vec(), meant, again });
             output = rest;
         }
+    }
+
+    /// Notes what the handles of the last record of a side mean. What is only state has none.
+    fn note_meant(&mut self, side: usize, meant: Option<ObjectKey>) {
+        let here = &mut self.sides[side];
+        here.meant.resize(here.core.ordinals().0 as usize, None);
+        if let Some(last) = here.meant.last_mut() {
+            *last = meant;
+        }
+    }
+
+    fn cut(&mut self) -> Step {
+        self.cuts = self.cuts.map(|cuts| cuts - 1);
+        self.wires = Default::default();
+        if !self.sides.iter_mut().all(|side| side.core.park()) {
+            return Err(Broken::NotResumed);
+        }
+        self.sides[0].core.resume();
+        self.flush(0);
+        Ok(())
+    }
+
+    /// From now on a side sends what the other has not got.
+    fn go_on(&mut self, side: usize, got: u64) {
+        (self.sides[side].next, self.sides[side].told) = (got as usize - 1, got);
     }
 
     /// What a command has written goes under way. Output and wire are one queue to the receiver, so that a state of its own
     /// for records that were written and not taken would show nothing new; but what is only state must not be turned into
     /// records by this, since it may as well stay behind. Hence the look at a copy.
     fn send_written(&mut self, side: usize, meant: Option<ObjectKey>) {
+        if self.cuts.is_some() {
+            self.note_meant(side, meant);
+            return self.flush(side);
+        }
         let written = self.sides[side].core.output_len();
         let output = self.sides[side].core.clone().transmit()[..written].to_vec();
         self.send(side, &output, meant);
@@ -318,6 +372,11 @@ impl State {
     fn receive(&mut self, side: usize) -> Step {
         let Some(record) = self.wires[1 - side].pop_front() else { return Ok(()) };
         let read = Message::read(&record.body).map_err(|_| Broken::Ended)?;
+        if let Message::Resume(resume) = &read {
+            self.sides[side].core.accept(resume).map_err(|_| Broken::NotResumed)?;
+            self.go_on(side, resume.got);
+            return Ok(());
+        }
         let event = self.sides[side].core.handle(&record.body).map_err(|_| Broken::Ended)?;
         match (read, event) {
             (Message::Call(call), None) => {
@@ -334,6 +393,10 @@ impl State {
             (Message::Return(returned), Some(Event::Return(told))) => {
                 self.on_return(side, told)?;
                 self.on_returned(side, returned.id, returned.error)
+            }
+            (Message::ResumeOk { got, .. }, None) => {
+                self.go_on(side, got);
+                Ok(())
             }
             (_, None) => Ok(()),
             (_, Some(_)) => Err(Broken::WrongReturn),
