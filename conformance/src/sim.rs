@@ -4,6 +4,7 @@
 //! is also what a scripted peer talks to: see [`Side::scripted`] and [`body`].
 
 mod linked;
+mod play;
 mod script;
 mod side;
 
@@ -17,6 +18,7 @@ use farref_core::session::{Call, Callee, Config, Ended, Import, LinkMode, Questi
 use farref_core::value::OwnedValue;
 
 pub use linked::Linked;
+pub use play::{Choices, Played, play};
 pub use script::{body, hello, hello_with};
 pub use side::{Board, Failure, Owned, Returned, Side, Then, own, references};
 
