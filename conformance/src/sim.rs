@@ -32,7 +32,7 @@ pub const B: usize = 1;
 /// Table sizes right after Hello: the directory is exported.
 pub const BASELINE: Tables = Tables { exports: 1, imports: 0, questions: 0, answers: 0 };
 
-/// Records that a simulation may deliver in one run. More is a livelock.
+/// Moments in which a simulation may deliver records in one run. More is a livelock.
 const MAX_RECORDS: usize = 2_000_000;
 
 /// Limits of an ordinary host.
@@ -50,6 +50,7 @@ pub fn config(limits: Limits) -> Config {
         peer: farref_core::Uuid::from_bytes([7; 16]),
         incarnation: 1,
         link: LinkMode::Off,
+        patience: None,
     }
 }
 
@@ -128,7 +129,8 @@ impl<S: Storage + 'static> Sim<S> {
             chunks: None,
             traced: false,
         };
-        sim.run();
+        // Keepalive goes on for ever.
+        sim.run_within(4 * sim.delay);
         sim.mark();
         sim
     }
@@ -241,19 +243,39 @@ impl<S: Storage + 'static> Sim<S> {
         }
     }
 
-    /// Drives both sides until nothing is under way.
+    /// Drives both sides until nothing is under way, and no deadline either.
     pub fn run(&mut self) {
-        let mut delivered = 0;
-        while delivered < MAX_RECORDS {
+        self.run_within(u64::MAX);
+    }
+
+    /// Drives both sides until that moment.
+    pub fn run_until(&mut self, end: u64) {
+        self.run_within(end);
+        self.now = self.now.max(end);
+        self.advance();
+    }
+
+    fn run_within(&mut self, end: u64) {
+        for _ in 0..MAX_RECORDS {
+            self.advance();
             self.transmit(A);
             self.transmit(B);
-            let Some(at) = self.arrival() else { return };
+            let timers = self.sides.iter().filter_map(|side| side.session.poll_timeout());
+            let Some(at) = timers.chain(self.arrival()).min().filter(|&at| at <= end) else { return };
+            self.now = self.now.max(at);
             // All that arrives in one moment is read before anything is written.
-            while self.arrival() == Some(at) && self.step() {
-                delivered += 1;
-            }
+            while self.arrival() == Some(at) && self.step() {}
         }
-        panic!("a livelock: not quiet after {MAX_RECORDS} records");
+        panic!("a livelock: not quiet after {MAX_RECORDS} moments");
+    }
+
+    /// Tells both sides the time.
+    fn advance(&mut self) {
+        for side in &mut self.sides {
+            side.now = self.now;
+            side.session.advance(self.now);
+            side.settle();
+        }
     }
 
     /// Puts what a side has to send on the wire.
@@ -301,6 +323,7 @@ impl<S: Storage + 'static> Sim<S> {
         self.now = self.now.max(at);
         let side = &mut self.sides[1 - from];
         side.now = self.now;
+        side.session.advance(self.now);
         let max_message = side.session.limits().max_message;
         let mut rest = record.as_slice();
         while !rest.is_empty() {

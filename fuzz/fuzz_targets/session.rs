@@ -212,6 +212,7 @@ fn session(limits: Limits) -> Session<Host> {
         peer,
         incarnation,
         link: LinkMode::Off,
+        patience: None,
     })
 }
 

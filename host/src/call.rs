@@ -392,7 +392,7 @@ impl Plan<'_> {
                 _ => return Err(NotStarted::Error(Error::NotMade(CallError::NotAPromise))),
             },
         };
-        let call = Call { callee, op: self.op, references: &[], pipelined: self.pipelined, parent };
+        let call = Call { callee, op: self.op, references: &[], pipelined: self.pipelined, parent, deadline: None };
         let question = core.make_call(&shared, call, self.name, &mut self.args, &mut needs)?;
         let state = Arc::new(CallState::new(needs));
         core.add_call(question, Caller::One(state.clone()));

@@ -46,8 +46,8 @@ pub(crate) struct Core {
     pub memory: Charge,
     /// Bytes of the buffer that output was last taken with.
     pub writing: usize,
-    /// The session has just ended because there was no memory for it.
-    pub starved: bool,
+    /// The session has just ended by itself: because there was no memory for it, or nothing left to do.
+    pub just_ended: bool,
     pub said_hello: bool,
     pub heard_hello: bool,
     /// Everything that was to be sent was, or never will be.
@@ -81,7 +81,7 @@ impl Core {
             scratch: Vec::new(),
             memory: options.memory.charge(),
             writing: 0,
-            starved: false,
+            just_ended: false,
             said_hello: false,
             heard_hello: false,
             said_all: false,
@@ -216,9 +216,14 @@ impl Core {
         let takes = (self.takes() + more).next_multiple_of(4096);
         if !self.memory.set(takes) && self.session.ended().is_none() {
             self.session.close(CloseCode::OutOfResources);
-            self.end();
-            self.starved = true;
+            self.end_itself();
         }
+    }
+
+    /// The session has ended where nobody asked for it.
+    pub fn end_itself(&mut self) {
+        self.end();
+        self.just_ended = true;
     }
 
     /// About how much memory is taken by what belongs to the session; objects and what they hold are not counted, and what is
@@ -247,7 +252,7 @@ impl Core {
             match notice {
                 Notice::Freed(key) => self.garbage.extend(self.objects.remove(key).map(Garbage::object)),
                 // Threads cannot be stopped; the call goes on, and its caller is told what happened.
-                Notice::Interrupted(_) => {}
+                Notice::Interrupted(_) | Notice::DeadlineExceeded(_) => {}
             }
         }
     }
@@ -380,5 +385,6 @@ fn config(options: &Options) -> Config {
         peer: uuid::Uuid::new_v4(),
         incarnation: since.as_nanos() as u64,
         link: LinkMode::Off,
+        patience: None,
     }
 }

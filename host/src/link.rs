@@ -162,6 +162,10 @@ impl Link {
         let shared = &self.0;
         let mut core = shared.lock();
         let taken = core.session.swap_output(buffer);
+        // The last Goodbye was the end (CLS-2).
+        if core.session.ended().is_some() && !core.ending {
+            core.end_itself();
+        }
         // There is room for replies again.
         if !core.unsent.is_empty() && !taken.is_empty() {
             core.retry_unsent(shared);

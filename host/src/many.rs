@@ -135,8 +135,14 @@ pub(crate) async fn many(
             let mut lacking = None;
             while let Some(args) = few.front_mut() {
                 let mut needs = Needs::default(); // a promise among the arguments is not held on to
-                let call =
-                    Call { callee: Callee::Import(proxy.import()), op, references: &[], pipelined: false, parent };
+                let call = Call {
+                    callee: Callee::Import(proxy.import()),
+                    op,
+                    references: &[],
+                    pipelined: false,
+                    parent,
+                    deadline: None,
+                };
                 let made = core.make_call(&shared, call, name, args, &mut needs);
                 let Some(outcomes) = core.manies.get(many.key) else { break };
                 match made {

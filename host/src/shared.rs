@@ -109,10 +109,10 @@ impl Shared {
     pub fn unlock_quietly(&self, mut core: MutexGuard<'_, Core>) {
         let wakes = mem::take(&mut core.wakes);
         let garbage = mem::take(&mut core.garbage);
-        let starved = mem::take(&mut core.starved);
+        let just_ended = mem::take(&mut core.just_ended);
         drop(core);
         wakes.into_iter().for_each(Waker::wake);
-        if starved {
+        if just_ended {
             self.wake_all();
             self.driver.output();
             self.driver.ended();

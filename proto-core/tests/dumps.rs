@@ -104,6 +104,7 @@ impl Pair {
                 peer: Uuid::from_bytes([peer; 16]),
                 incarnation: 1,
                 link: LinkMode::Off,
+                patience: None,
             })
         };
         let host = Limits {

@@ -3,7 +3,7 @@
 use farref_conformance::fixtures::{caller_back, counter, echo, factory, function, int, keeper, reference};
 use farref_conformance::sim::{A, B, LIMITS, Linked, Owned, Returned, Side, body, config, hello};
 use farref_core::Uuid;
-use farref_core::message::{Hello, Limits, LinkOffer, Message, Op, Resume};
+use farref_core::message::{Limits, LinkOffer, Message, Op, Resume};
 use farref_core::session::{
     Call, CallError, Callee, Config, Ended, Host, Import, LinkMode, Micro, Question, Ref, ResumeRefused, Rule, Storage,
     session_gone,
@@ -157,7 +157,7 @@ fn hello_with_link(replay: u32, incarnation: u64) -> Vec<u8> {
     let offer = LinkOffer { token: TOKENS[B], replay, park: 1000 };
     let mut bytes = hello(LIMITS);
     // Features, a varint of one byte, stand behind both versions; the incarnation is the last byte.
-    (bytes[3], *bytes.last_mut().unwrap()) = (Hello::LINK as u8, incarnation as u8);
+    (bytes[3], *bytes.last_mut().unwrap()) = (1, incarnation as u8);
     bytes.extend(offer.token);
     bytes.extend(body(|writer| {
         writer.varint(offer.replay.into());
@@ -205,7 +205,7 @@ fn gone(incarnation: u64, got: u64) -> Vec<u8> {
     record[1..length].to_vec()
 }
 
-/// LNK-1, HEL-4: a side that offers a link to one that does not has none; its session ends with the connection, and an Ack
+/// LNK-1, HEL-6: a side that offers a link to one that does not has none; its session ends with the connection, and an Ack
 /// ends it too.
 #[test]
 fn a_link_needs_both_sides() {

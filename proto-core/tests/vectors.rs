@@ -148,16 +148,16 @@ fn receive(bytes: &[u8], size: usize, max_message: u32) -> (Option<usize>, Vec<V
 
 fn session() -> Session<Host> {
     let limits = Limits { max_message: 4096, imports: 16, answers: 4, call_bytes: 4096, handles: 4, levels: 4 };
-    let (peer, incarnation) = (farref_core::Uuid::nil(), 0);
     Session::new(Config {
         limits,
         exports: 16,
         calls: 4,
         out_bytes: 8192,
         store_bytes: 8192,
-        peer,
-        incarnation,
+        peer: farref_core::Uuid::nil(),
+        incarnation: 0,
         link: LinkMode::Off,
+        patience: None,
     })
 }
 
@@ -259,7 +259,8 @@ fn message_json(message: &Message<'_>) -> Json {
             .collect()
     };
     match *message {
-        Message::Call(call) => json!({
+        Message::Call(call) => optional(
+            json!({
             "kind": "call", "id": call.id, "pipelined": call.pipelined,
             "target": match call.target {
                 Target::Export { slot, generation } => json!({"export": [slot, generation]}),
@@ -267,7 +268,9 @@ fn message_json(message: &Message<'_>) -> Json {
             },
             "op": call.op.number(), "handles": handles(call.handles), "parent": call.parent,
             "values": to_hex(call.values),
-        }),
+            }),
+            [("deadline", call.deadline.map(|deadline| json!([deadline.remaining, deadline.consequence as u8])))],
+        ),
         Message::Return(back) => json!({
             "kind": "return", "id": back.id, "error": back.error.map(|code| code.number()),
             "handles": handles(back.handles), "values": to_hex(back.values),
@@ -284,13 +287,25 @@ fn message_json(message: &Message<'_>) -> Json {
             "kind": "release", "upto": entries.upto, "entries": entries.map(|entry| json!(entry)).collect::<Vec<_>>(),
         }),
         Message::Unimplemented(kinds) => json!({"kind": "unimplemented", "kinds": kinds}),
-        Message::Hello(Hello { version_min, version_max, features, limits, peer, incarnation, link }) => json!({
-            "kind": "hello", "version_min": version_min, "version_max": version_max, "features": features,
-            "max_message": limits.max_message, "imports": limits.imports, "answers": limits.answers,
-            "call_bytes": limits.call_bytes, "handles": limits.handles, "levels": limits.levels,
-            "peer": to_hex(peer.as_bytes()), "incarnation": incarnation,
-            "link": link.map(|link| json!({"token": to_hex(&link.token), "replay": link.replay, "park": link.park})),
-        }),
+        Message::Hello(Hello { version_min, version_max, features, limits, peer, incarnation, link, patience }) => {
+            optional(
+                json!({
+                "kind": "hello", "version_min": version_min, "version_max": version_max, "features": features,
+                "max_message": limits.max_message, "imports": limits.imports, "answers": limits.answers,
+                "call_bytes": limits.call_bytes, "handles": limits.handles, "levels": limits.levels,
+                "peer": to_hex(peer.as_bytes()), "incarnation": incarnation,
+                }),
+                [
+                    (
+                        "link",
+                        link.map(
+                            |link| json!({"token": to_hex(&link.token), "replay": link.replay, "park": link.park}),
+                        ),
+                    ),
+                    ("patience", (features & 2 != 0).then(|| json!(patience))),
+                ],
+            )
+        }
         Message::Close(close) => {
             json!({"kind": "close", "code": close.code.number(), "rule": close.rule, "text": close.text})
         }
@@ -303,8 +318,19 @@ fn message_json(message: &Message<'_>) -> Json {
         Message::SessionGone { incarnation, got } => {
             json!({"kind": "session gone", "incarnation": incarnation, "got": got})
         }
+        Message::Goodbye(received) => json!({"kind": "goodbye", "received": received}),
         Message::Unknown(number) => json!({"kind": "unknown", "number": number}),
     }
+}
+
+/// With fields that not every message of its kind has.
+fn optional<const N: usize>(mut message: Json, fields: [(&str, Option<Json>); N]) -> Json {
+    for (name, field) in fields {
+        if let Some(field) = field {
+            message[name] = field;
+        }
+    }
+    message
 }
 
 fn load(file: &str) -> Vec<Json> {

@@ -11,13 +11,15 @@ import collections, heapq, inspect, itertools, operator, os, struct, subprocess,
 import weakref
 
 PREAMBLE = b"\xfffarref\n"
-CALL, RETURN, FINISH, RELEASE, UNIMPLEMENTED, HELLO, CLOSE = 0, 1, 2, 3, 4, 16, 17
-ACK, PING, RESUME, RESUME_OK, SESSION_GONE = 18, 19, 21, 22, 23
+CALL, RETURN, FINISH, RELEASE, UNIMPLEMENTED, HELLO, CLOSE, ACK, PING = 0, 1, 2, 3, 4, 16, 17, 18, 19
+RESUME, RESUME_OK, SESSION_GONE, GOODBYE = 21, 22, 23, 24
 (OP_CALL, GET_ATTR, SET_ATTR, DEL_ATTR, CALL_METHOD, LENGTH, GET_ITEM, SET_ITEM, DEL_ITEM, CONTAINS, ITERATE, NEXT,
  TEXT, EQUALS, HASH, FORCE, DESCRIBE) = range(17)
 CALL_MEMBER = 64
 CODES = ("Raised NoSuchObject NoSuchMember Unsupported BadArguments AccessDenied Malformed Overloaded TableFull "
-         "ResultTooLarge Broken PromiseCycle Cancelled NotKept TooDeep NoSuchAnswer").split()
+         "ResultTooLarge Broken PromiseCycle Cancelled NotKept TooDeep NoSuchAnswer Revoked DeadlineExceeded").split()
+CANCEL, ABANDON, LATE = range(3)  # what becomes of a call whose deadline has passed (TIM-3)
+MAX_REMAINING = (1 << 31) - 1
 LIMITS = dict(max_message=1 << 20, imports=1 << 20, answers=256, call_bytes=1 << 24, handles=64, levels=16)
 EXCEPTIONS = {c.__name__: c for c in (
     KeyError, IndexError, ValueError, TypeError, AttributeError, ZeroDivisionError, OverflowError, StopIteration,
@@ -296,7 +298,7 @@ def parse(body):
     """The message in a record's body. Malformed if the envelope is; the values are left where `values` stands."""
     c, kind, flags, m = Cursor(body, 1), body[0] & 0x1F, body[0] >> 5, types.SimpleNamespace()
     m.kind, m.size = kind, len(body)
-    if not (kind <= UNIMPLEMENTED or HELLO <= kind <= PING or RESUME <= kind <= SESSION_GONE):
+    if not (kind <= UNIMPLEMENTED or HELLO <= kind <= PING or RESUME <= kind <= GOODBYE):
         return m
     if flags and kind > RETURN:
         raise Malformed("undefined flag")
@@ -308,6 +310,7 @@ def parse(body):
         m.handles = [parse_named(c, 3) for _ in range(c.varint(U32, 1))] if flags & 2 else []
         fields = parse_extension(c) if flags & 4 else {}
         m.parent = fields.get(1) if kind == CALL else None
+        m.deadline = parse_deadline(fields) if kind == CALL else None
         m.error = c.varint(U32) if kind == RETURN and flags & 1 else None
         if not (m.parent is None or isinstance(m.parent, int) and m.parent <= U16) or kind == RETURN and any(
                 h[0] == "answer" for h in m.handles):
@@ -320,11 +323,16 @@ def parse(body):
                         call_bytes=c.varint(U32), handles=c.varint(U16), levels=c.varint(U16, 1))
         m.peer, m.incarnation = c.take(16), c.varint()
         m.link = (c.take(16), c.varint(U32), c.varint(U32)) if m.features & 1 else None  # not offered here (LNK-1)
+        m.patience = c.varint(U32) if m.features & 2 else None
         if len(body) > 256:
             raise Malformed("Hello too long")
         return m  # what follows are fields of later versions (HEL-2)
     if kind == UNIMPLEMENTED:
         m.kinds = c.varint(U32, 1)
+    elif kind == PING:
+        pass
+    elif kind == GOODBYE:
+        m.received = c.varint()
     elif kind == CLOSE:
         m.code, m.rule, m.text = c.varint(U32), c.text(), c.text()
         if len(m.rule.encode()) > 16 or len(m.text.encode()) > 256:
@@ -333,7 +341,7 @@ def parse(body):
         m.token = c.take(16) if kind in (RESUME, RESUME_OK) else None
         m.attempt = c.varint(U32) if kind == RESUME else None
         m.incarnation = c.varint() if kind == SESSION_GONE else None
-        m.got = c.varint() if kind != PING else None
+        m.got = c.varint()
     else:
         m.upto, m.entries = c.varint(U32) if kind == RELEASE else None, []
         while c.left() or not m.entries:
@@ -364,6 +372,23 @@ def parse_extension(cursor):
             raise Malformed("keys must ascend")
         fields[key >> 1] = c.take(c.varint()) if key & 1 else c.varint()
     return fields
+
+
+def parse_deadline(fields):
+    """How many milliseconds a call has, and what its caller does then (TIM-1); None if it says nothing."""
+    remaining, consequence = fields.get(2), fields.get(3)
+    if consequence is not None and (remaining is None or consequence not in (ABANDON, LATE)):
+        raise Malformed("consequence")
+    if remaining is not None and not (isinstance(remaining, int) and remaining <= MAX_REMAINING):
+        raise Malformed("deadline")
+    return None if remaining is None else (remaining, consequence or CANCEL)
+
+
+def after(ms, f, *args):
+    """Calls f so many milliseconds from now, on a thread of its own."""
+    timer = threading.Timer(ms / 1000, f, args)
+    timer.daemon = True
+    timer.start()
 
 
 # ---- what operations do (section 10) ----
@@ -569,9 +594,10 @@ def wait(x, timeout=None):
     return x._conn._wait(x._state, timeout) if isinstance(x, Promise) else x
 
 
-def op(x, code, *args, pipelined=False):
-    """Any operation of section 10, in one call; waits for the value, or gives a promise if it is to be pipelined."""
-    promise = x._conn._send(x, code, args, pipelined=pipelined)
+def op(x, code, *args, pipelined=False, deadline=None):
+    """Any operation of section 10, in one call; waits for the value, or gives a promise if it is to be pipelined. The
+    deadline is a pair: milliseconds, and CANCEL, ABANDON or LATE."""
+    promise = x._conn._send(x, code, args, pipelined=pipelined, deadline=deadline)
     return promise if pipelined else wait(promise)
 
 
@@ -585,6 +611,7 @@ class Question:
         self.returned = self.finished = False
         self.dependents = self.waiters = 0
         self.value = self.error = None
+        self.abandoned = False
         self.work = []  # calls that name this one as their parent run where it is waited for
 
 
@@ -597,6 +624,7 @@ class Answer:
         self.target = self.values = self.parent = self.value = self.error = None
         self.op = self.level = self.dependents = 0
         self.started = self.returned = self.finished = False
+        self.deadline = None  # when it is over, by our clock, and what its caller does then
 
     def __lt__(self, other):
         return self.ordinal < other.ordinal
@@ -634,6 +662,7 @@ class Connection:
         self._out, self._finish, self._unknown, self._work = [PREAMBLE], [], 0, []
         self._dropped = collections.deque()  # slots whose proxy is gone, perhaps: the mark of REL-1
         self.unimplemented = 0
+        self._leaving, self._said, self._heard = False, None, None  # Goodbyes: the ordinals when they were (CLS-2)
         directory = self.exports[0]
         directory.obj, directory.live, self.root = Roots(dict(roots)), True, Remote(self, (0, 0))
         self._slot_of[id(directory.obj)] = 0  # REF-7
@@ -675,6 +704,13 @@ class Connection:
                 self._finish.append(q.id << 2 | 1)
                 q.finished = True
             self.flush()
+
+    def shutdown(self):
+        """Ends the session when nothing is under way any more, without the loss of a call (CLS-2)."""
+        with self._cond:
+            self._leaving = True
+            self._part()
+        self.wait_closed()
 
     def wait_closed(self):
         """Waits until the session is over, and its last words are written."""
@@ -722,12 +758,52 @@ class Connection:
         if len(body) > head:
             self._enqueue(body)
 
-    def _send(self, target, op, args=(), named=(), pipelined=True):
+    def _part(self):
+        """Says Goodbye if that is due, and ends the session if both sides have (CLS-2)."""
+        here = self._sent, self._received
+        if self.closed or not self.peer or not (self._leaving or self._heard == here):
+            return
+        self._chores()
+        here = self._sent, self._received
+        if self.questions or self.answers or self._unknown:
+            return
+        if self._said != here:
+            put(body := bytearray([GOODBYE]), self._received)
+            self._enqueue(body)
+            self._said = here
+        if self._heard == here:
+            self._end(SessionClosed(None, "CLS-2", "both sides are done"))
+
+    def _late(self, q, consequence):
+        """The deadline of a call has passed (TIM-3)."""
+        with self._cond:
+            if q.returned or q.finished or self.closed:
+                return
+            q.finished = True
+            self._finish.append(q.id << 2 | (1 if consequence == ABANDON else 2))
+            if consequence == ABANDON:
+                q.abandoned, q.error = True, CallFailed("DeadlineExceeded")
+            self.flush()
+
+    def _expire(self, answer):
+        """The deadline of a call has passed that waits for answers: it never starts (TIM-3)."""
+        with self._cond:
+            if not answer.started and not answer.returned:
+                self._settle(answer, error=CallFailed("DeadlineExceeded"))
+
+    def _send(self, target, op, args=(), named=(), pipelined=True, deadline=None):
         args = [a._fetch() if isinstance(a, Member) else a for a in args] + [Named(*n) for n in dict(named).items()]
         parent = getattr(serving, "answer", None)
         parent = parent if parent and self.answers.get(parent.id) is parent and not parent.returned else None
         level = parent.level + 1 if parent else 0
         with self._cond:
+            if parent and parent.deadline:  # the sooner one (TIM-2)
+                left = max(0, int((parent.deadline[0] - time.monotonic()) * 1000)), parent.deadline[1]
+                deadline = min(deadline or left, left, key=lambda d: d[0])
+            if deadline and deadline[0] == 0 and deadline[1] != LATE:
+                raise CallFailed("DeadlineExceeded")
+            if not parent and self._leaving:
+                raise CallFailed("Overloaded")
             while True:
                 while not self.peer and not self.closed:
                     self._cond.wait()
@@ -744,7 +820,7 @@ class Connection:
                 call_id = next((i for i in range(self.peer["answers"]) if i not in self.questions), None)
                 spent = sum(q.size for q in self.questions.values() if not q.returned)
                 if call_id is not None:
-                    body, names, undo = self._call_body(call_id, target, op, args, parent, pipelined)
+                    body, names, undo = self._call_body(call_id, target, op, args, parent, pipelined, deadline)
                     if len(body) <= self.peer["max_message"] and spent + len(body) <= self.peer["call_bytes"]:
                         break
                     self._undo(undo)
@@ -758,6 +834,8 @@ class Connection:
                 n.dependents += 1
             self._enqueue(body)
             self._note_sent(undo)
+            if deadline and deadline[1] != LATE:
+                after(deadline[0], self._late, q, deadline[1])
             return Promise(self, q)
 
     def _locally(self, settled, op, args):
@@ -773,7 +851,7 @@ class Connection:
             q.error = e
         return Promise(self, q)
 
-    def _call_body(self, call_id, target, op, args, parent, pipelined):
+    def _call_body(self, call_id, target, op, args, parent, pipelined, deadline):
         names, tail = [], bytearray()
         put(tail, op)
         if isinstance(target, Promise):
@@ -789,11 +867,16 @@ class Connection:
         if count:
             put(tail, count)
             tail += handles
-        if parent:
-            put(field := bytearray([1 << 1]), parent.id)
-            put(tail, len(field))
-            tail += field
-        body = bytearray([CALL | pipelined << 5 | bool(count) << 6 | bool(parent) << 7])
+        fields = bytearray()
+        remaining, consequence = deadline or (None, CANCEL)
+        for key, value in (1, parent and parent.id), (2, remaining), (3, consequence or None):
+            if value is not None:
+                fields.append(key << 1)
+                put(fields, value)
+        if fields:
+            put(tail, len(fields))
+            tail += fields
+        body = bytearray([CALL | pipelined << 5 | bool(count) << 6 | bool(fields) << 7])
         put(body, call_id)
         put(body, where[0])
         if where[1]:
@@ -906,6 +989,7 @@ class Connection:
                         self._message(body)
                     except Malformed as e:
                         raise Fault("MSG-1", str(e)) from None
+                    self._part()
                     stream.max_message = self.ours["max_message"]
                     self._cond.notify_all()
         except Fault as e:
@@ -942,9 +1026,13 @@ class Connection:
             raise SessionClosed(m.code, m.rule, m.text)
         elif m.kind == UNIMPLEMENTED:
             self.unimplemented |= m.kinds
-        elif m.kind >= ACK and m.kind != PING and hasattr(m, "got"):
+        elif m.kind == GOODBYE:
+            if m.received > self._sent:
+                raise Fault("CLS-2", "a Goodbye to what was never sent")
+            self._heard = (self._sent, self._received) if m.received == self._sent else None
+        elif m.kind >= ACK and hasattr(m, "got"):
             raise Fault("LNK-1" if m.kind == ACK else "LNK-4", "the session has no link")
-        elif m.kind != PING:
+        elif m.kind != PING:  # which says that it is there, and no more
             self._unknown |= 1 << m.kind  # merged; the writer sends it (MSG-3)
 
     def _enter(self, handles):
@@ -1005,14 +1093,20 @@ class Connection:
             failure = "Malformed"  # it comes before the others (section 9)
         if failure:
             return self._settle(answer, error=CallFailed(failure))
+        if m.deadline:
+            answer.deadline = time.monotonic() + m.deadline[0] / 1000, m.deadline[1]
         answer.names, answer.waiting = names, {a for a in names if not a.returned}
         for a in names:
             a.dependents += 1
         broken = next((a.error for a in names if a.error), None)
         if broken:
             self._settle(answer, error=CallFailed("Broken", code_of(broken)))
+        elif m.deadline and m.deadline[0] == 0 and m.deadline[1] != LATE:
+            self._settle(answer, error=CallFailed("DeadlineExceeded"))
         elif not answer.waiting:
             self._ready(answer)
+        elif m.deadline and m.deadline[1] != LATE:
+            after(m.deadline[0], self._expire, answer)
 
     def _ready(self, answer):
         """A call that can start: where the call that caused it is waited for, else on the serving thread (ANS-3)."""
@@ -1150,6 +1244,7 @@ class Connection:
         with self._cond:
             answer.target, answer.handles, answer.values = None, [], None
             self._settle(answer, value, error)
+            self._part()
 
     def _work_until(self, done, work, timeout=None):
         """Runs the calls in `work` until `done()`; called with the lock held."""
@@ -1176,12 +1271,12 @@ class Connection:
         with self._cond:
             q.waiters += 1
             try:
-                self._work_until(lambda: q.returned or self.closed, q.work, timeout)
+                self._work_until(lambda: q.returned or q.abandoned or self.closed, q.work, timeout)
             finally:
                 q.waiters -= 1
                 if not q.waiters:
                     self._hand_over(q)
-        if not q.returned:
+        if not q.returned and not q.abandoned:
             raise self.closed
         if q.error:
             raise q.error

@@ -36,6 +36,9 @@ class Server:
             if visitor_result is False:
                 break
 
+    def let_go(self):
+        self.gate.set()
+
     def hold(self):
         self.gate.wait(10)
         return [1, 2, 3]
@@ -76,8 +79,7 @@ def serve():
     roots = {n: getattr(server, n) for n in dir(server) if not n.startswith("_") and n != "gate"}
     os.write(1, b"Welcome to host\r\n\xffnot yet\n")  # a login banner
     conn = Connection(0, 1, roots, handles=4)
-    with conn._cond:
-        conn._cond.wait_for(lambda: conn.closed)
+    conn.wait_closed()
 
 
 # ---- cases between two processes ----
@@ -442,6 +444,43 @@ def case_the_reader_never_waits_for_the_writer():
         assert s.next()
 
 
+def case_a_call_has_what_is_left_of_its_deadline():
+    """TIM-1, TIM-2, TIM-3."""
+    s = Script({"echo": lambda x: x, "call": lambda f: farref.wait(f())})
+    s.send("a0 00 00 01 02 04 00 84")  # no time left
+    assert s.next() == "21 00 11"
+    s.send("02 00", "80 00 00 00 04 04 00 06 02 44 65 63 68 6f 85".replace("00 00 04", "00 04 04", 1))
+    assert s.next() == "01 00 85"  # a late result is welcome
+    gate = threading.Event()
+    s = Script({"slow": lambda: gate.wait(10) and 1})
+    s.send("20 00 00 04 44 73 6c 6f 77", "80 01 02 0d 02 04 32 81")  # Equals 1, 50 ms after this at most
+    assert s.next() == "21 01 11"
+    gate.set()
+    assert s.next() == "01 00 81"
+
+
+def case_a_passed_deadline_of_ours_is_told():
+    with session() as conn:
+        slow = op(conn.root, farref.CALL_METHOD, "hold", pipelined=True, deadline=(50, farref.ABANDON))
+        assert raises(farref.CallFailed, farref.wait, slow).code == farref.CODES.index("DeadlineExceeded")
+        farref.wait(conn.root.let_go())
+        del slow
+
+
+def case_goodbye_ends_both_sides_when_all_is_quiet():
+    """CLS-2."""
+    s = Script({"echo": lambda x: x})
+    s.send("00 00 00 04 44 65 63 68 6f 85", "18 00")  # it crosses the Return, and says nothing
+    assert s.next() == "01 00 85"
+    s.send("18 01")
+    assert s.next() == "18 01"
+    conn = Connection.spawn([sys.executable, os.path.abspath(__file__), "--serve"])
+    op(conn.root, farref.DESCRIBE)
+    conn.shutdown()
+    assert conn.closed.args[1] == "CLS-2", conn.closed
+    conn.close()
+
+
 # ---- vectors ----
 
 def load(name):
@@ -515,7 +554,7 @@ def message_as_json(m):
         kind, n, generation = h
         return {"answer": n} if kind == "answer" else {kind: [n, generation]}
     kinds = {0: "call", 1: "return", 2: "finish", 3: "release", 4: "unimplemented", 16: "hello", 17: "close",
-             18: "ack", 19: "ping", 21: "resume", 22: "resume ok", 23: "session gone"}
+             18: "ack", 19: "ping", 21: "resume", 22: "resume ok", 23: "session gone", 24: "goodbye"}
     out = {"kind": kinds.get(m.kind, "unknown")}
     if m.kind in (0, 1):
         out.update(id=m.id, handles=[handle(h) for h in m.handles], values=m.values.data[m.values.pos:].hex())
@@ -523,6 +562,8 @@ def message_as_json(m):
         target = handle(m.target)
         target = {"export": target["receiver"]} if "receiver" in target else target
         out.update(pipelined=m.pipelined, target=target, op=m.op, parent=m.parent)
+        if m.deadline:
+            out.update(deadline=list(m.deadline))
     elif m.kind == 1:
         out.update(error=m.error)
     elif m.kind == 2:
@@ -533,14 +574,19 @@ def message_as_json(m):
         out.update(kinds=m.kinds)
     elif m.kind == 16:
         out.update(m.limits, version_min=m.versions[0], version_max=m.versions[1], features=m.features,
-                   peer=m.peer.hex(), incarnation=m.incarnation,
-                   link=m.link and dict(zip(("token", "replay", "park"), (m.link[0].hex(), *m.link[1:]))))
+                   peer=m.peer.hex(), incarnation=m.incarnation)
+        if m.link is not None:
+            out.update(link=dict(zip(("token", "replay", "park"), (m.link[0].hex(), *m.link[1:]))))
+        if m.patience is not None:
+            out.update(patience=m.patience)
     elif m.kind == 17:
         out.update(code=m.code, rule=m.rule, text=m.text)
-    elif m.kind in kinds:
+    elif m.kind == 24:
+        out.update(received=m.received)
+    elif m.kind in kinds and m.kind != 19:
         fields = dict(token=m.token and m.token.hex(), attempt=m.attempt, incarnation=m.incarnation, got=m.got)
         out.update({name: field for name, field in fields.items() if field is not None})
-    else:
+    elif m.kind != 19:
         out.update(number=m.kind)
     return out
 

@@ -118,6 +118,8 @@ pub struct Side<S: Storage> {
     pub freed: Vec<ObjectKey>,
     /// Calls that the other side asked to stop.
     pub interrupted: Vec<Answer>,
+    /// Calls of this side whose deadline has passed.
+    pub late: Vec<Question>,
     objects: Table,
     permanent: BTreeSet<ObjectKey>,
     roots: Vec<Root>,
@@ -137,6 +139,7 @@ impl<S: Storage + 'static> Side<S> {
             board: Board::new(),
             freed: Vec::new(),
             interrupted: Vec::new(),
+            late: Vec::new(),
             objects: Table::default(),
             permanent: BTreeSet::new(),
             roots: Vec::new(),
@@ -270,6 +273,7 @@ impl<S: Storage + 'static> Side<S> {
                         }
                     }
                     Some(Notice::Interrupted(answer)) => self.interrupted.push(answer),
+                    Some(Notice::DeadlineExceeded(question)) => self.late.push(question),
                     None => break,
                 }
             }

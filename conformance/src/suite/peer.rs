@@ -37,6 +37,15 @@ impl<'c> Tester<'c> {
         self.open_with(LIMITS)
     }
 
+    /// A session in which the tester announced that it bears so many milliseconds of silence.
+    pub fn open_with_patience(&mut self, patience: u32) -> Verdict<Peer> {
+        let mut peer = self.raw()?;
+        peer.send_bytes(&PREAMBLE);
+        peer.send(wire::patient_hello(LIMITS, patience));
+        peer.expect_hello()?;
+        Ok(peer)
+    }
+
     /// A session in which the tester announced these limits.
     pub fn open_with(&mut self, limits: Limits) -> Verdict<Peer> {
         let mut peer = self.raw_with(limits)?;
@@ -68,6 +77,8 @@ impl<'c> Tester<'c> {
             finishes: Vec::new(),
             releases: Vec::new(),
             unimplemented: 0,
+            pings: 0,
+            goodbye: None,
             arrivals: Vec::new(),
             closed: None,
         })
@@ -92,6 +103,8 @@ pub struct Peer {
     finishes: Vec<(u16, FinishMode)>,
     releases: Vec<(u64, Theirs)>,
     unimplemented: u32,
+    pings: usize,
+    goodbye: Option<u64>,
     /// Ids of Returns in the order in which they came.
     arrivals: Vec<u16>,
     /// The Close of the subject.
@@ -187,6 +200,16 @@ impl Peer {
     /// The subject's limits.
     pub fn theirs(&self) -> Limits {
         self.hello.map_or(LIMITS, |hello| hello.limits)
+    }
+
+    /// The features that the subject has.
+    pub fn features(&self) -> u64 {
+        self.hello.map_or(0, |hello| hello.features)
+    }
+
+    /// Pings that came.
+    pub fn pings(&self) -> usize {
+        self.pings
     }
 
     /// The ordinal of the last message that was sent.
@@ -431,6 +454,16 @@ impl Peer {
         }
     }
 
+    /// A Goodbye; after how many messages of the tester it was said.
+    pub fn expect_goodbye(&mut self) -> Verdict<u64> {
+        self.wait(&|| "a Goodbye".to_owned(), |peer| peer.goodbye.take())
+    }
+
+    /// So many Pings.
+    pub fn expect_pings(&mut self, count: usize) -> Verdict {
+        self.wait(&|| format!("{count} Pings"), |peer| (peer.pings >= count).then_some(()))
+    }
+
     fn wait<T>(&mut self, expected: &dyn Fn() -> String, mut look: impl FnMut(&mut Self) -> Option<T>) -> Verdict<T> {
         loop {
             if let Some(found) = look(self) {
@@ -464,6 +497,8 @@ impl Peer {
             }
             Said::Unimplemented(kinds) => self.unimplemented |= kinds,
             Said::Close { code, rule } => self.closed = Some((code, rule)),
+            Said::Ping => self.pings += 1,
+            Said::Goodbye(received) => self.goodbye = Some(received),
             Said::Hello(_) | Said::Unknown(_) | Said::Link(_) => {}
         }
         Ok(())

@@ -116,7 +116,13 @@ impl Referee {
             Said::Hello(_) => Err(broken("HEL-1", "a second Hello".to_owned())),
             Said::Link(name) => Err(broken("LNK-1", format!("{name}, though there is no link"))),
             Said::Unknown(kind) => Err(broken("MSG-3", format!("a message of kind {kind}, which version 1 has not"))),
-            Said::Unimplemented(_) | Said::Close { .. } => Ok(()),
+            Said::Goodbye(received) if *received > self.sent => {
+                Err(broken("CLS-2", format!("a Goodbye after {received} messages, of {} sent", self.sent)))
+            }
+            Said::Goodbye(_) if !self.open.is_empty() || self.theirs.values().any(|call| !call.returned) => {
+                Err(broken("CLS-2", "a Goodbye while calls are under way".to_owned()))
+            }
+            Said::Unimplemented(_) | Said::Close { .. } | Said::Ping | Said::Goodbye(_) => Ok(()),
         }
     }
 

@@ -1,7 +1,9 @@
 //! Messages as the tester writes and reads them.
 
 use farref_core::codec::{Malformed, Writer};
-use farref_core::message::{Descriptor, ErrorCode, FinishMode, Handles, Hello, Limits, Message, Op, Target};
+use farref_core::message::{
+    Consequence, Deadline, Descriptor, ErrorCode, FinishMode, Handles, Hello, Limits, Message, Op, Target,
+};
 use farref_core::value::{OwnedException, OwnedValue, Top, Value as Borrowed, ValueError, ValueWriter, Values};
 
 /// A value; its references are handles as they stand on the wire.
@@ -73,6 +75,7 @@ pub struct Call {
     op: u64,
     pipelined: bool,
     parent: Option<u16>,
+    deadline: Option<Deadline>,
     args: Vec<Value>,
     named: Vec<(String, Value)>,
 }
@@ -85,6 +88,7 @@ impl Call {
             op: op.number(),
             pipelined: false,
             parent: None,
+            deadline: None,
             args: Vec::new(),
             named: Vec::new(),
         }
@@ -116,6 +120,11 @@ impl Call {
         Self { parent: Some(parent), ..self }
     }
 
+    /// With so much time.
+    pub fn deadline(self, remaining: u32, consequence: Consequence) -> Self {
+        Self { deadline: Some(Deadline { remaining, consequence }), ..self }
+    }
+
     pub fn body(&self) -> Vec<u8> {
         let mut handles = Vec::new();
         let values = self.args.iter().chain(self.named.iter().map(|(_, value)| value));
@@ -129,16 +138,23 @@ impl Call {
             })
         });
         body(|writer| {
-            let flags = [(self.pipelined, 0x20), (!handles.is_empty(), 0x40), (self.parent.is_some(), 0x80)];
+            let mut fields = Vec::new();
+            fields.extend(self.parent.map(|parent| (1, u64::from(parent))));
+            fields.extend(self.deadline.map(|deadline| (2, u64::from(deadline.remaining))));
+            let consequence = self.deadline.map_or(Consequence::Cancel, |deadline| deadline.consequence);
+            fields.extend((consequence != Consequence::Cancel).then_some((3, consequence as u64)));
+            let flags = [(self.pipelined, 0x20), (!handles.is_empty(), 0x40), (!fields.is_empty(), 0x80)];
             writer.byte(flags.iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag).sum());
             writer.varint(self.id.into());
             put_target(writer, self.target);
             writer.varint(self.op);
             put_handles(writer, &handles);
-            if let Some(parent) = self.parent {
-                writer.blob(&body(|field| {
-                    field.byte(1 << 1);
-                    field.varint(parent.into());
+            if !fields.is_empty() {
+                writer.blob(&body(|extension| {
+                    for &(key, value) in &fields {
+                        extension.byte(key << 1);
+                        extension.varint(value);
+                    }
                 }));
             }
             writer.put(&values);
@@ -179,6 +195,14 @@ fn return_body(head: u8, id: u16, code: Option<u32>, values: &[Value]) -> Vec<u8
     })
 }
 
+/// Goodbye.
+pub fn goodbye(received: u64) -> Vec<u8> {
+    body(|writer| {
+        writer.byte(24);
+        writer.varint(received);
+    })
+}
+
 /// Finish of some calls.
 pub fn finishing(entries: &[(u16, FinishMode)]) -> Vec<u8> {
     body(|writer| {
@@ -206,12 +230,21 @@ pub fn hello(limits: Limits) -> Vec<u8> {
     hello_of(1, 1, limits)
 }
 
+/// A Hello that asks for keepalive.
+pub fn patient_hello(limits: Limits, patience: u32) -> Vec<u8> {
+    hello_with(1, 1, limits, Some(patience))
+}
+
 /// A Hello of a peer that speaks other versions.
 pub fn hello_of(version_min: u16, version_max: u16, limits: Limits) -> Vec<u8> {
+    hello_with(version_min, version_max, limits, None)
+}
+
+fn hello_with(version_min: u16, version_max: u16, limits: Limits, patience: Option<u32>) -> Vec<u8> {
     body(|writer| {
         writer.byte(16);
         [version_min, version_max].iter().for_each(|version| writer.varint((*version).into()));
-        writer.varint(0);
+        writer.varint(if patience.is_some() { 2 } else { 0 });
         writer.varint(limits.max_message.into());
         writer.varint(limits.imports.into());
         writer.varint(limits.answers.into());
@@ -220,6 +253,7 @@ pub fn hello_of(version_min: u16, version_max: u16, limits: Limits) -> Vec<u8> {
         writer.varint(limits.levels.into());
         writer.put(b"conformance test");
         writer.varint(1);
+        patience.into_iter().for_each(|patience| writer.varint(patience.into()));
     })
 }
 
@@ -308,6 +342,8 @@ pub enum Said {
         code: u64,
         rule: String,
     },
+    Ping,
+    Goodbye(u64),
     /// A message of the link, which the tester does not offer.
     Link(&'static str),
     Unknown(u8),
@@ -321,6 +357,7 @@ pub struct Called {
     pub target: Target,
     pub op: Op,
     pub parent: Option<u16>,
+    pub deadline: Option<Deadline>,
     pub handles: Vec<Descriptor>,
     pub args: Vec<Value>,
     pub named: Vec<(String, Value)>,
@@ -357,6 +394,7 @@ impl Said {
                     target: call.target,
                     op: call.op,
                     parent: call.parent,
+                    deadline: call.deadline,
                     handles: call.handles.collect(),
                     args,
                     named,
@@ -380,10 +418,11 @@ impl Said {
             Message::Hello(hello) => Self::Hello(hello),
             Message::Close(close) => Self::Close { code: close.code.number(), rule: close.rule.to_owned() },
             Message::Ack(_) => Self::Link("Ack"),
-            Message::Ping => Self::Link("Ping"),
+            Message::Ping => Self::Ping,
             Message::Resume(_) => Self::Link("Resume"),
             Message::ResumeOk { .. } => Self::Link("ResumeOk"),
             Message::SessionGone { .. } => Self::Link("SessionGone"),
+            Message::Goodbye(received) => Self::Goodbye(received),
             Message::Unknown(kind) => Self::Unknown(kind),
         })
     }

@@ -119,6 +119,7 @@ fn exercise() {
         peer: Uuid::from_bytes(black_box([7; 16])),
         incarnation: black_box(1),
         link: LinkMode::Off,
+        patience: None,
     });
     let mut led = Led { on: false };
     let mut counter = Counter { count: 0, watcher: None, told: None };

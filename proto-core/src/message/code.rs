@@ -152,6 +152,8 @@ numbered! {
         TooDeep = 14,
         /// No answer has the id that it named.
         NoSuchAnswer = 15,
+        /// Its deadline had passed before it could start.
+        DeadlineExceeded = 17,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::kind;
+use super::{feature, kind};
 use crate::codec::{Malformed, Reader, Writer};
 
 /// What one side accepts; it binds the other (HEL-3).
@@ -48,8 +48,10 @@ pub struct Hello {
     pub peer: Uuid,
     /// Differs from one start of the peer to the next.
     pub incarnation: u64,
-    /// What the sender offers so that the session survives its connections; with [`Self::LINK`] among the features (LNK-1).
+    /// What the sender offers so that the session survives its connections; with [`feature::LINK`] among the features (LNK-1).
     pub link: Option<LinkOffer>,
+    /// For how long the sender bears silence, milliseconds, 0 for ever; on the wire with its feature's bit (TIM-4).
+    pub patience: u32,
 }
 
 /// What one side needs to know of the other's end of a resumable session (LNK-1).
@@ -66,10 +68,8 @@ pub struct LinkOffer {
 impl Hello {
     /// The longest body of a Hello (HEL-2).
     pub const MAX_LENGTH: usize = 256;
-    /// The feature bit of sessions that survive their connections (LNK-1).
-    pub const LINK: u64 = 1;
 
-    /// Fields of features stand after the incarnation, in the order of their bits (HEL-4); those of later versions behind
+    /// Fields of features stand after the incarnation, in the order of their bits (HEL-6); those of later versions behind
     /// them are skipped (HEL-2).
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let mut hello = Self {
@@ -87,13 +87,17 @@ impl Hello {
             peer: Uuid::from_bytes(reader.take(16)?.try_into().map_err(|_| Malformed)?),
             incarnation: reader.varint()?,
             link: None,
+            patience: 0,
         };
-        if hello.features & Self::LINK != 0 {
+        if hello.features & feature::LINK != 0 {
             hello.link = Some(LinkOffer {
                 token: read_token(reader)?,
                 replay: reader.varint_u32()?,
                 park: reader.varint_u32()?,
             });
+        }
+        if hello.features & feature::KEEPALIVE != 0 {
+            hello.patience = reader.varint_u32()?;
         }
         Ok(hello)
     }
@@ -115,6 +119,9 @@ impl Hello {
             writer.put(&link.token);
             writer.varint(link.replay.into());
             writer.varint(link.park.into());
+        }
+        if self.features & feature::KEEPALIVE != 0 {
+            writer.varint(self.patience.into());
         }
     }
 }

@@ -4,12 +4,15 @@
 //! at the handles.
 
 mod code;
+mod deadline;
 mod handle;
 mod hello;
 
 use crate::codec::{Malformed, Reader, Writer};
+pub(crate) use deadline::Extension;
 
 pub use code::{CloseCode, ErrorCode, Op};
+pub use deadline::{Consequence, Deadline};
 pub use handle::{Descriptor, Handles};
 pub use hello::{Hello, Limits, LinkOffer};
 
@@ -27,8 +30,15 @@ pub(crate) mod kind {
     pub const RESUME: u8 = 21;
     pub const RESUME_OK: u8 = 22;
     pub const SESSION_GONE: u8 = 23;
+    pub const GOODBYE: u8 = 24;
     pub const MASK: u8 = 0x1F;
     pub const UNSEQUENCED: u8 = 0x10;
+}
+
+/// Feature bits of Hello (HEL-6).
+pub(crate) mod feature {
+    pub const LINK: u64 = 1;
+    pub const KEEPALIVE: u64 = 2;
 }
 
 /// Flag bits of the head (MSG-1).
@@ -38,6 +48,9 @@ pub(crate) mod flag {
     pub const HANDLES: u8 = 0x40;
     pub const EXTENSION: u8 = 0x80;
 }
+
+/// The most milliseconds that a call can have (TIM-1): about 24 days.
+pub const MAX_REMAINING: u32 = i32::MAX as u32;
 
 /// Answers that one message may name (ANS-2).
 pub const MAX_ANSWERS_NAMED: usize = 4;
@@ -61,7 +74,7 @@ pub enum Message<'f> {
     Close(Close<'f>),
     /// How many of the receiver's messages the sender has got: its Hello and the sequenced ones (LNK-2).
     Ack(u64),
-    /// Wants something to be heard: an Ack, if the session has a link (LNK-3).
+    /// Says nothing but that its sender is there (TIM-5), and wants an Ack if the session has a link (LNK-3).
     Ping,
     /// The first message of another connection for a session (LNK-4).
     Resume(Resume),
@@ -79,6 +92,8 @@ pub enum Message<'f> {
         /// What it had got when the session went, or 0 if it does not know.
         got: u64,
     },
+    /// Nothing is under way, after so many sequenced messages that its sender has received (CLS-2).
+    Goodbye(u64),
     /// A kind that this version does not know (MSG-3).
     Unknown(u8),
 }
@@ -109,6 +124,8 @@ pub struct Call<'f> {
     pub handles: Handles<'f>,
     /// The call being served by the caller that caused this one (CAL-6).
     pub parent: Option<u16>,
+    /// How long it has (TIM-1).
+    pub deadline: Option<Deadline>,
     /// Encoded arguments, not validated.
     pub values: &'f [u8],
 }
@@ -241,6 +258,7 @@ impl<'f> Message<'f> {
             }),
             kind::RESUME_OK => Self::ResumeOk { token: hello::read_token(&mut reader)?, got: reader.varint()? },
             kind::SESSION_GONE => Self::SessionGone { incarnation: reader.varint()?, got: reader.varint()? },
+            kind::GOODBYE => Self::Goodbye(reader.varint()?),
             kind => return Ok(Self::Unknown(kind)),
         };
         match (&message, reader.is_empty()) {
@@ -262,21 +280,15 @@ impl<'f> Call<'f> {
         let target = Target::read(reader)?;
         let op = Op::from_number(reader.varint()?).ok_or(Malformed)?;
         let handles = Handles::read(flags & flag::HANDLES != 0, reader)?;
-        let mut parent = None;
-        read_extension(flags, reader, |key, value| {
-            if key == u64::from(PARENT_KEY) {
-                parent = Some(value.and_then(|value| u16::try_from(value).ok()).ok_or(Malformed)?);
-            }
-            Ok(())
-        })?;
+        let Extension { parent, deadline } = Extension::read(flags, reader)?;
         let pipelined = flags & flag::PIPELINED != 0;
-        Ok(Self { id, pipelined, target, op, handles, parent, values: reader.rest() })
+        Ok(Self { id, pipelined, target, op, handles, parent, deadline, values: reader.rest() })
     }
 
     /// Writes the envelope; the values follow. `handles` writes the list, unless `handle_count` is 0.
     pub(crate) fn write_head(
         writer: &mut Writer<'_>,
-        (id, pipelined, parent): (u16, bool, Option<u16>),
+        (id, pipelined, extension): (u16, bool, Extension),
         (target, op): (Target, Op),
         handle_count: usize,
         handles: impl FnOnce(&mut Writer<'_>),
@@ -284,7 +296,7 @@ impl<'f> Call<'f> {
         let mut head = kind::CALL;
         head |= if pipelined { flag::PIPELINED } else { 0 };
         head |= if handle_count > 0 { flag::HANDLES } else { 0 };
-        head |= if parent.is_some() { flag::EXTENSION } else { 0 };
+        head |= if extension.is_empty() { 0 } else { flag::EXTENSION };
         writer.byte(head);
         writer.varint(id.into());
         target.write(writer);
@@ -293,16 +305,11 @@ impl<'f> Call<'f> {
             writer.varint(handle_count as u64);
             handles(writer);
         }
-        if let Some(parent) = parent {
-            writer.varint(1 + crate::codec::varint_len(parent.into()) as u64);
-            writer.byte(PARENT_KEY << 1);
-            writer.varint(parent.into());
+        if !extension.is_empty() {
+            extension.write(writer);
         }
     }
 }
-
-/// The extension's key for the parent call.
-const PARENT_KEY: u8 = 1;
 
 /// Reads the extension and gives each field's key, and its number if it is no blob. Unknown keys are skipped.
 fn read_extension(
@@ -438,7 +445,7 @@ fn not_empty<'f>(entries: Reader<'f>) -> Result<Reader<'f>, Malformed> {
 }
 
 fn is_known(kind: u8) -> bool {
-    matches!(kind, 0..=kind::UNIMPLEMENTED | kind::HELLO..=kind::PING | kind::RESUME..=kind::SESSION_GONE)
+    matches!(kind, 0..=kind::UNIMPLEMENTED | kind::HELLO..=kind::PING | kind::RESUME..=kind::GOODBYE)
 }
 
 #[cfg(test)]

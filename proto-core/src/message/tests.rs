@@ -21,7 +21,8 @@ fn a_call_is_written_as_it_is_read() {
     let mut buffer = [0; 128];
     let length = write(&mut buffer, |writer| {
         let target = Target::Export { slot: 5, generation: 2 };
-        Call::write_head(writer, (1, true, Some(300)), (target, Op::member(0)), handles.len(), |writer| {
+        let parent = Extension { parent: Some(300), deadline: None };
+        Call::write_head(writer, (1, true, parent), (target, Op::member(0)), handles.len(), |writer| {
             handles.iter().for_each(|handle| handle.write(writer));
         });
         writer.put(&[0x85]);
@@ -44,11 +45,27 @@ fn a_promise_is_a_target() {
     {
         let mut buffer = [0; 128];
         let length = write(&mut buffer, |writer| {
-            Call::write_head(writer, (u16::MAX, false, None), (target, Op::Other(u32::MAX)), 0, |_| {});
+            Call::write_head(writer, (u16::MAX, false, Extension::default()), (target, Op::Other(u32::MAX)), 0, |_| {});
         });
         let Ok(Message::Call(call)) = Message::read(&buffer[..length]) else { panic!("no call") };
         assert_eq!((call.id, call.target, call.op), (u16::MAX, target, Op::Other(u32::MAX)));
         assert!(call.handles.is_empty() && call.values.is_empty() && !call.pipelined && call.parent.is_none());
+    }
+}
+
+/// TIM-1: what a call's extension says of its time is written in the fewest bytes, and read back.
+#[test]
+fn a_deadline_is_written_as_it_is_read() {
+    for (parent, remaining, consequence, expected) in [
+        (None, 0, Consequence::Cancel, &[2, 4, 0][..]),
+        (Some(7), 1000, Consequence::Abandon, &[7, 2, 7, 4, 0xE8, 7, 6, 1]),
+        (None, MAX_REMAINING, Consequence::Late, &[8, 4, 0xFF, 0xFF, 0xFF, 0xFF, 7, 6, 2]),
+    ] {
+        let extension = Extension { parent, deadline: Some(Deadline { remaining, consequence }) };
+        let mut buffer = [0; 128];
+        let length = write(&mut buffer, |writer| extension.write(writer));
+        assert_eq!(&buffer[..length], expected);
+        assert_eq!(Extension::read(flag::EXTENSION, &mut Reader::new(expected)), Ok(extension));
     }
 }
 
@@ -113,6 +130,7 @@ fn a_hello_is_written_as_it_is_read() {
             peer: uuid::Uuid::from_bytes([if all { 0xFF } else { 0 }; 16]),
             incarnation: if all { u64::MAX } else { 0 },
             link: all.then_some(LinkOffer { token: [0xFF; 16], replay: u32::MAX, park: u32::MAX }),
+            patience: if all { u32::MAX } else { 0 },
         };
         assert!(hello.limits.are_valid());
         let mut buffer = [0; 128];
@@ -139,7 +157,7 @@ fn numbers_are_kept() {
         assert_eq!(ErrorCode::from_number(number).number(), number.into());
         assert_eq!(CloseCode::from_number(number).number(), number.into());
         assert_eq!(Op::from_number(number.into()).and_then(Op::name).is_some(), number <= 16);
-        assert_eq!(ErrorCode::from_number(number).name().is_some(), number <= 15);
+        assert_eq!(ErrorCode::from_number(number).name().is_some(), number <= 15 || number == 17);
         assert_eq!(CloseCode::from_number(number).name().is_some(), number <= 4);
     }
     assert_eq!(Op::from_number(1 << 32), None);

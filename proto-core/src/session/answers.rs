@@ -6,7 +6,7 @@ use super::receive::fault;
 use super::storage::{Storage, Store, Table};
 use super::{Answer, Ended, Event, Import, Kept, Question, Receiver, Reference, Request, Rule, Session};
 use super::{kept_key, parked_key};
-use crate::message::{self, Call, Descriptor, ErrorCode, FinishMode, Message, Target};
+use crate::message::{self, Call, Deadline, Descriptor, ErrorCode, FinishMode, Message, Target};
 use crate::value::{Top, Values};
 
 impl<S: Storage> Session<S> {
@@ -45,6 +45,9 @@ impl<S: Storage> Session<S> {
         };
         *entry = Entry { serial, ordinal, parent, level, pipelined: call.pipelined, ..Entry::default() };
         entry.bytes = body.len() as u32;
+        if call.deadline.is_some() {
+            entry.deadline = self.time.set(call.deadline);
+        }
         self.answer_bytes += body.len() as u64;
         self.used_answers += 1;
 
@@ -151,6 +154,9 @@ impl<S: Storage> Session<S> {
             return Err((ErrorCode::NoSuchAnswer, 0));
         }
         self.named_state(named)?;
+        if call.deadline.is_some_and(Deadline::is_too_late) {
+            return Err((ErrorCode::DeadlineExceeded, 0));
+        }
         Ok((target, args))
     }
 
@@ -177,6 +183,7 @@ impl<S: Storage> Session<S> {
         let entry = self.answers.get_mut(id.into())?;
         entry.state = AnswerState::Running;
         let (target, serial, parent) = (entry.target, entry.serial, entry.parent);
+        let deadline = self.time.left(entry.deadline).map(|deadline| deadline.remaining);
         let receiver = match target {
             Held::Export(slot) => Receiver::Object(self.exports.get(slot)?.key),
             Held::Import { slot, generation } => Receiver::Import(Import { slot, generation }),
@@ -193,6 +200,7 @@ impl<S: Storage> Session<S> {
             call: Answer { id, serial },
             pipelined: call.pipelined,
             parent: parent.filter(|&parent| self.open_question(parent).is_some()),
+            deadline,
             receiver,
             op: call.op,
             handles: call.handles,

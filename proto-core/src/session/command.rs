@@ -8,7 +8,7 @@ use super::storage::{Storage, Store, Table};
 use super::transmit::KEPT_FREE;
 use super::{Answer, Call, CallError, Callee, Import, Notice, Question, Ref, ReplyError, ReplyRefused};
 use super::{Session, Stale, kept_key};
-use crate::message::{self, ErrorCode, FinishMode, Target};
+use crate::message::{self, Deadline, ErrorCode, Extension, FinishMode, Target};
 use crate::value::{Top, Value, ValueError, ValueWriter};
 
 /// Writes a result, with a look at what the store keeps.
@@ -42,11 +42,19 @@ impl<S: Storage> Session<S> {
         let Some(peer) = self.peer.map(|peer| peer.limits) else {
             return Err(CallError::NotReady);
         };
-        let level = match call.parent.map(|parent| self.running_answer(parent)) {
-            None => 0,
-            Some(Some(parent)) => parent.level.saturating_add(1),
+        let (level, deadline) = match call.parent.map(|parent| self.running_answer(parent)) {
+            None if self.is_leaving() => return Err(CallError::Leaving),
+            None => (0, call.deadline),
+            Some(Some(parent)) => {
+                // The sooner of the two, with what is to become of it (TIM-2).
+                let sooner = call.deadline.into_iter().chain(self.time.left(parent.deadline));
+                (parent.level.saturating_add(1), sooner.min_by_key(|deadline| deadline.remaining))
+            }
             Some(None) => return Err(CallError::BadParent),
         };
+        if deadline.is_some_and(Deadline::is_too_late) {
+            return Err(CallError::DeadlineExceeded);
+        }
         if level >= peer.levels {
             return Err(CallError::TooDeep);
         }
@@ -82,7 +90,7 @@ impl<S: Storage> Session<S> {
             PinError::TableFull => CallError::TableFull,
         })?;
 
-        let parent = call.parent.map(|parent| parent.id);
+        let extension = Extension { parent: call.parent.map(|parent| parent.id), deadline };
         let (exports, keys) = (&self.exports, &self.keys);
         // What the peer still takes of calls without Return bounds this one as its frames do (ADM-2).
         let left = u64::from(peer.call_bytes).saturating_sub(self.question_bytes);
@@ -91,9 +99,13 @@ impl<S: Storage> Session<S> {
         let longest = self.out.longest(longest, KEPT_FREE);
         let appended = self.out.append(max, KEPT_FREE, &mut |mut writer| {
             let count = call.references.len();
-            message::Call::write_head(&mut writer, (id, call.pipelined, parent), (target, call.op), count, |writer| {
-                write_references::<S>(writer, exports, keys, call.references)
-            });
+            message::Call::write_head(
+                &mut writer,
+                (id, call.pipelined, extension),
+                (target, call.op),
+                count,
+                |writer| write_references::<S>(writer, exports, keys, call.references),
+            );
             let mut values = ValueWriter::new(writer, Top::Arguments, count as u32);
             args(&mut values)?;
             values.finish()
@@ -129,6 +141,7 @@ impl<S: Storage> Session<S> {
             *question = super::QuestionEntry {
                 state: QuestionState::Open,
                 pipelined: call.pipelined,
+                deadline: self.time.set(deadline),
                 level,
                 named,
                 serial,
@@ -246,14 +259,15 @@ impl<S: Storage> Session<S> {
     }
 
     /// Withdraws interest in a call. With `Interrupt` the callee is asked to stop and the Return is still delivered, to tell
-    /// what happened; with `Abandon` it is not, and that stays. `Done` is said by the session itself and does nothing here.
+    /// what happened; with `Abandon` it is not, and that stays. With both, one after the other, the callee is asked to stop and
+    /// nobody is told. `Done` is said by the session itself and does nothing here.
     pub fn cancel(&mut self, question: Question, mode: FinishMode) -> Result<(), Stale> {
         self.open_question(question).ok_or(Stale)?;
         let Some(entry) = self.questions.get_mut(question.id.into()) else { return Err(Stale) };
         entry.abandoned |= mode == FinishMode::Abandon;
         // One Finish for each call (FIN-1).
         if !entry.finished && mode != FinishMode::Done {
-            entry.due = Some(mode);
+            entry.due = Some(if entry.due == Some(FinishMode::Interrupt) { FinishMode::Interrupt } else { mode });
             if !entry.listed {
                 entry.listed = true;
                 self.finishing.push_back(&mut self.questions, question.id.into());
@@ -284,7 +298,7 @@ impl<S: Storage> Session<S> {
                 return Some(Notice::Interrupted(Answer { id: id as u16, serial: entry.serial }));
             }
         }
-        None
+        self.poll_late()
     }
 
     /// Whether a call could be made now, as far as ids and output go.

@@ -1,7 +1,8 @@
 //! The entries of the four tables, and the lists that run through them.
 
 use super::storage::Table;
-use crate::message::{ErrorCode, FinishMode, MAX_ANSWERS_NAMED};
+use super::time::Due;
+use crate::message::{Consequence, ErrorCode, FinishMode, MAX_ANSWERS_NAMED};
 
 /// Names one of our objects. Whoever hosts objects chooses it; one object has one key as long as it is exported, and
 /// [`ObjectKey::DIRECTORY`] is the directory.
@@ -75,6 +76,9 @@ pub struct Question {
     pub(crate) listed: bool,
     /// The Return is not wanted.
     pub(crate) abandoned: bool,
+    /// Its deadline has passed, and the host has not been told.
+    pub(crate) late: bool,
+    pub(crate) deadline: (Due, Consequence),
     pub(crate) level: u16,
     /// Open calls that name this answer (CAL-3).
     pub(crate) dependents: u16,
@@ -112,6 +116,7 @@ pub struct Answer {
     /// A cancel that the host has not been told of.
     pub(crate) cancel: Option<FinishMode>,
     pub(crate) listed: bool,
+    pub(crate) deadline: (Due, Consequence),
     pub(crate) level: u16,
     /// Calls without a Return that name this answer (ANS-1).
     pub(crate) waiters: u16,

@@ -51,6 +51,7 @@ rules! {
     ReturnWithoutCall "CAL-2" "returned a call that was not made",
     ParentNotOpen "CAL-6" "named a parent call that is not open",
     TooManyNamed "ANS-2" "named more than four answers in one message",
+    GoodbyeAhead "CLS-2" "said to have received what was never sent",
     LimitExceeded "ADM-7" "exceeded a limit that we announced",
     NoLink "LNK-1" "acknowledged messages of a session that has no link",
     AckOutOfRange "LNK-2" "acknowledged what was never sent, or less than before",
@@ -81,6 +82,10 @@ pub enum Ended {
     SessionGone,
     /// The peer has started again and knows nothing of this session (LNK-6).
     PeerRestarted,
+    /// The peer was not heard for as long as this side bears (TIM-5).
+    Silent,
+    /// Both sides were done: nothing was lost (CLS-2).
+    Done,
 }
 
 impl fmt::Display for Ended {
@@ -93,6 +98,8 @@ impl fmt::Display for Ended {
             Self::LinkLost => out.write_str("the connection to the peer was lost"),
             Self::SessionGone => out.write_str("the peer has given up the session while it had no connection"),
             Self::PeerRestarted => out.write_str("the peer has started again"),
+            Self::Silent => out.write_str("the peer has fallen silent"),
+            Self::Done => out.write_str("both sides were done with the session"),
         }
     }
 }
@@ -129,6 +136,10 @@ pub enum CallError {
     TooManyPromises,
     /// Nested deeper than the peer serves (ADM-4).
     TooDeep,
+    /// Its time, or that of the call that it is part of, is over already (TIM-2).
+    DeadlineExceeded,
+    /// The session is being shut down (CLS-2).
+    Leaving,
     /// The message would have so many bytes, more than the peer takes.
     TooLarge(usize),
     /// The values were not well formed.
@@ -151,6 +162,8 @@ impl fmt::Display for CallError {
             Self::TooManyReferences => out.write_str("more references than the peer takes in one message"),
             Self::TooManyPromises => out.write_str("more promises than a message may name"),
             Self::TooDeep => out.write_str("calls are nested deeper than the peer serves"),
+            Self::DeadlineExceeded => out.write_str("the deadline has passed"),
+            Self::Leaving => out.write_str("the session is being shut down"),
             Self::TooLarge(size) => write!(out, "{size} bytes are more than the peer takes in one message"),
             Self::Values(error) => write!(out, "the arguments are not well formed: {error:?}"),
         }

@@ -127,6 +127,11 @@ impl Link {
         self.due.ack |= self.agreed;
     }
 
+    /// Something is to be said.
+    pub fn ping(&mut self) {
+        self.due.ping |= self.state == State::Up;
+    }
+
     /// A message waits for room that only an Ack can make.
     pub fn ask(&mut self) {
         self.due.ping |= self.agreed && !self.asked && self.state == State::Up;
@@ -155,7 +160,7 @@ impl<S: Storage> Session<S> {
         self.link.agreed
     }
 
-    /// The connection is gone. If the session can live on without, it is parked until [`Self::resume`] or
+    /// The connection is gone, or the peer has been [silent](Self::advance) for too long. If the session can live on without, it is parked until [`Self::resume`] or
     /// [`Self::accept`]; else it has ended, and this is false.
     ///
     /// A session that has not heard the peer's Hello is kept too by the side that connects: it begins again.
@@ -185,6 +190,7 @@ impl<S: Storage> Session<S> {
     /// [`Self::transmit`] gives; what is received goes to [`Self::handle`] (LNK-4).
     pub fn resume(&mut self) {
         self.link.attempt += 1;
+        self.time.heard = true;
         if self.peer.is_none() {
             // Nothing but Hello was ever sent, and the peer may not have got it (LNK-7).
             self.out.rewind();
@@ -219,6 +225,7 @@ impl<S: Storage> Session<S> {
             }
         }
         self.out.rewind();
+        self.time.heard = true;
         self.link.state = State::Up;
         self.link.due.resumed = true;
         Ok(())

@@ -1,6 +1,6 @@
 //! One side of a session: the tables and every rule about them (SPEC sections 4 to 7).
 //!
-//! A [`Session`] does no IO, knows no clock and never blocks. Its methods are of four classes, after quinn-proto:
+//! A [`Session`] does no IO, has no clock and never blocks. Its methods are of four classes, after quinn-proto:
 //!
 //! - **in**: [`Session::handle`] takes one received record and gives at most one [`Event`], which borrows the record only,
 //!   so that it can be answered while its arguments are read;
@@ -9,12 +9,14 @@
 //! - **out**: [`Session::transmit`] and [`Session::transmitted`]; [`Session::poll_ready`] gives calls that waited for an
 //!   answer; [`Session::poll_notice`] tells what else became true. Poll all three after each `handle` and each command.
 //!   Nothing is lost by polling late: what they tell is state in the tables, not a queue;
+//! - **time**, for those who use it: [`Session::poll_timeout`] says when [`Session::advance`] is to be called;
 //! - **queries**: the rest.
 
 mod answers;
 mod command;
 mod entry;
 mod error;
+mod goodbye;
 mod handles;
 mod kept;
 mod link;
@@ -22,6 +24,7 @@ mod outgoing;
 mod questions;
 mod receive;
 mod storage;
+mod time;
 mod transmit;
 
 use uuid::Uuid;
@@ -35,11 +38,13 @@ pub use storage::{Buffer, Fixed, FixedBuffer, FixedStore, KeyIndex, Micro, NoInd
 #[cfg(feature = "alloc")]
 pub use storage::{Growing, GrowingBuffer, GrowingStore, Host};
 
-use crate::message::{Descriptor, ErrorCode, Handles, Hello, Limits, Op};
+use crate::message::{Deadline, Descriptor, ErrorCode, Handles, Hello, Limits, Op, feature};
 use crate::value::Values;
 use entry::{AnswerState, Held, List, QuestionState, Settled};
+use goodbye::Goodbyes;
 use link::Link;
 use outgoing::Outgoing;
+use time::Time;
 
 /// The version of the wire that this crate speaks.
 pub const VERSION: u16 = 1;
@@ -96,6 +101,10 @@ pub struct Session<S: Storage> {
     /// Kinds of ours that the peer said it doesn't know.
     refused_kinds: u32,
     serial: u32,
+    /// What was announced of keepalive.
+    patience: Option<u32>,
+    time: Time,
+    goodbyes: Goodbyes,
     out: Outgoing<S::Out>,
     link: Link,
     /// Ordinal of the last message that the peer may have got, once the session has ended.
@@ -124,6 +133,9 @@ pub struct Config {
     pub incarnation: u64,
     /// Whether it is to survive its connection.
     pub link: LinkMode,
+    /// For how long silence of the peer is borne, milliseconds, 0 for ever (TIM-4). With None this side knows of no keepalive,
+    /// and the peer cannot have it either. Whoever sets it has to [tell the time](Session::advance).
+    pub patience: Option<u32>,
 }
 
 /// A reference to an object of the peer.
@@ -204,12 +216,14 @@ pub struct Call<'a> {
     pub pipelined: bool,
     /// The peer's call that is being served and causes this one (CAL-6).
     pub parent: Option<Answer>,
+    /// How long it has, at most as long as its parent; None is as long as that (TIM-2).
+    pub deadline: Option<Deadline>,
 }
 
 impl<'a> Call<'a> {
     /// A plain call without references.
     pub fn new(callee: Callee, op: Op) -> Self {
-        Self { callee, op, references: &[], pipelined: false, parent: None }
+        Self { callee, op, references: &[], pipelined: false, parent: None, deadline: None }
     }
 
     /// With references among the arguments.
@@ -225,6 +239,11 @@ impl<'a> Call<'a> {
     /// Caused by a call of the peer.
     pub fn parent(self, parent: Answer) -> Self {
         Self { parent: Some(parent), ..self }
+    }
+
+    /// With so much time.
+    pub fn deadline(self, deadline: Deadline) -> Self {
+        Self { deadline: Some(deadline), ..self }
     }
 }
 
@@ -252,6 +271,8 @@ pub struct Request<'f> {
     pub pipelined: bool,
     /// Our call that caused it, if that is still open (CAL-6).
     pub parent: Option<Question>,
+    /// How much time its caller leaves it, in milliseconds as of now (TIM-1).
+    pub deadline: Option<u32>,
     /// What it is for.
     pub receiver: Receiver,
     /// What to do.
@@ -313,6 +334,8 @@ pub enum Notice {
     Freed(ObjectKey),
     /// The peer asks to stop this call, which still wants a reply (FIN-2).
     Interrupted(Answer),
+    /// The deadline of this call of ours has passed. Its Return still comes, unless it was to be abandoned then (TIM-3).
+    DeadlineExceeded(Question),
 }
 
 /// A reply that turned into an error: see [`ReplyError::Became`].
@@ -385,6 +408,9 @@ impl<S: Storage> Session<S> {
             unknown_kinds: 0,
             refused_kinds: 0,
             serial: 0,
+            patience: config.patience,
+            time: Time::START,
+            goodbyes: Goodbyes::default(),
             out: Outgoing::new(config.out_bytes, config.link != LinkMode::Off),
             link: Link::new(config.link),
             delivered: 0,
@@ -394,11 +420,12 @@ impl<S: Storage> Session<S> {
         session.write_hello(Hello {
             version_min: VERSION,
             version_max: VERSION,
-            features: if link.is_some() { Hello::LINK } else { 0 },
+            features: link.map_or(0, |_| feature::LINK) | config.patience.map_or(0, |_| feature::KEEPALIVE),
             limits,
             peer: config.peer,
             incarnation: config.incarnation,
             link,
+            patience: config.patience.unwrap_or(0),
         });
         session
     }

@@ -59,12 +59,18 @@ impl<S: Storage> Session<S> {
         let Some(question) = self.questions.get_mut(id.into()) else { return };
         question.state = QuestionState::Returned;
         self.question_bytes -= u64::from(question.bytes);
+        question.deadline = Default::default();
+        // The Return tells it, unless nobody hears that.
+        let is_told = question.late && !question.abandoned;
         let named = core::mem::take(&mut question.named);
         // A cancel that has not gone out yet is not needed any more (FIN-1).
         question.due = (question.pipelined && !question.finished).then_some(FinishMode::Done);
         if question.due.is_some() && !question.listed {
             question.listed = true;
             self.finishing.push_back(&mut self.questions, id.into());
+        }
+        if is_told {
+            self.told_late(id);
         }
         for named in named.iter() {
             if let Some(question) = self.questions.get_mut(named.into()) {
@@ -81,6 +87,7 @@ impl<S: Storage> Session<S> {
         let over = question.state == QuestionState::Returned
             && question.dependents == 0
             && !question.listed
+            && !question.late
             && (!question.pipelined || question.finished);
         if over {
             *question = Default::default();

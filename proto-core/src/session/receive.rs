@@ -30,6 +30,7 @@ impl<S: Storage> Session<S> {
         if body.is_empty() || !is_hello && body.len() > self.limits.max_message as usize {
             return Err(fault(Rule::FrameLength));
         }
+        self.time.heard = true;
         // Counted before it is looked at, whether its kind is known or not (MSG-2).
         if Message::is_sequenced(body) {
             self.received += 1;
@@ -70,6 +71,7 @@ impl<S: Storage> Session<S> {
                 Ok(None)
             }
             Message::Resume(_) | Message::ResumeOk { .. } | Message::SessionGone { .. } => Err(fault(Rule::LinkOrder)),
+            Message::Goodbye(received) => self.on_goodbye(received).map(|()| None),
         }
     }
 
@@ -82,6 +84,7 @@ impl<S: Storage> Session<S> {
         }
         self.peer = Some(hello);
         self.link_agreed(&hello);
+        self.begin_keepalive(&hello);
         Ok(Event::Ready)
     }
 }

@@ -22,6 +22,7 @@ impl<S: Storage> Session<S> {
 
     /// So many bytes of what [`Self::transmit`] gave were taken.
     pub fn transmitted(&mut self, count: usize) {
+        self.time.said |= count > 0 && self.has_output();
         if self.out.is_between_records() && !self.link.control().is_empty() {
             self.link.control_taken(count);
         } else if !self.sendable().is_empty() {
@@ -70,6 +71,7 @@ impl<S: Storage> Session<S> {
             (_, false) => self.out.swap(buffer, self.link.control()),
         };
         self.link.control_taken(usize::MAX);
+        self.time.said |= !taken.is_empty();
         taken
     }
 
@@ -77,8 +79,9 @@ impl<S: Storage> Session<S> {
     /// peer that something is over; nobody waits for it.
     pub fn has_output(&self) -> bool {
         let due = [self.refused, self.finishing, self.marked].iter().any(|list| list.first().is_some());
+        let due = due || self.unknown_kinds != 0 || self.time.ping_due || self.goodbye_due();
         let of_link = self.link.has_control();
-        self.output_len() > 0 || of_link || self.close_due || self.peer.is_some() && (due || self.unknown_kinds != 0)
+        self.output_len() > 0 || of_link || self.close_due || self.peer.is_some() && self.ended.is_none() && due
     }
 
     /// Output that has been written and not been taken, bytes.
@@ -102,8 +105,15 @@ impl<S: Storage> Session<S> {
     pub(super) fn end(&mut self, ended: Ended) {
         if self.ended.is_none() {
             self.ended = Some(ended);
-            self.close_due =
-                !matches!(ended, Ended::LinkLost | Ended::PeerClosed(_) | Ended::SessionGone | Ended::PeerRestarted);
+            self.close_due = !matches!(
+                ended,
+                Ended::LinkLost
+                    | Ended::PeerClosed(_)
+                    | Ended::SessionGone
+                    | Ended::PeerRestarted
+                    | Ended::Silent
+                    | Ended::Done
+            );
             self.delivered = self.out.transmitted();
             // Nothing will be asked for again: what was kept makes room for the Close.
             self.out.forget();
@@ -132,8 +142,32 @@ impl<S: Storage> Session<S> {
         if self.ended.is_some() {
             self.pump_close();
         } else if self.peer.is_some() {
-            let _ = self.pump_unimplemented() && self.pump_refusals() && self.pump_finishes() && self.pump_releases();
+            let _ = self.pump_unimplemented()
+                && self.pump_refusals()
+                && self.pump_finishes()
+                && self.pump_releases()
+                && self.pump_goodbye()
+                && self.pump_ping();
         }
+    }
+
+    /// Says that this side is there (TIM-5).
+    fn pump_ping(&mut self) -> bool {
+        let is_due = core::mem::take(&mut self.time.ping_due);
+        if is_due && self.is_resumable() {
+            self.link.ping();
+        } else if is_due && self.output_len() == 0 {
+            self.append_unsequenced(&mut |mut writer| {
+                writer.byte(kind::PING);
+                Ok(writer)
+            });
+        }
+        true
+    }
+
+    /// Appends a message without an ordinal; false if there is no room.
+    pub(super) fn append_unsequenced(&mut self, write: WriteBody<'_>) -> bool {
+        self.out.append(self.peer_limits().max_message as usize, 0, write).is_ok()
     }
 
     fn pump_close(&mut self) {
@@ -144,7 +178,12 @@ impl<S: Storage> Session<S> {
             Ended::PeerFault(rule) => (CloseCode::ProtocolFault, rule.id(), rule.text()),
             Ended::NoCommonVersion => (CloseCode::NoCommonVersion, "HEL-2", ""),
             Ended::Closed(code) => (code, "", ""),
-            Ended::PeerClosed(_) | Ended::LinkLost | Ended::SessionGone | Ended::PeerRestarted => return,
+            Ended::PeerClosed(_)
+            | Ended::LinkLost
+            | Ended::SessionGone
+            | Ended::PeerRestarted
+            | Ended::Silent
+            | Ended::Done => return,
         };
         let max = self.peer.map_or(Limits::MIN_MESSAGE, |peer| peer.limits.max_message) as usize;
         let mut append = |text: &str| {

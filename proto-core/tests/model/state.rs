@@ -163,6 +163,7 @@ impl Side {
             peer: Uuid::nil(),
             incarnation: 0,
             link,
+            patience: None,
         });
         let objects = (1..=objects).map(ObjectKey).collect();
         let (held, serving, meant) = (vec![], vec![], vec![]);

@@ -422,6 +422,8 @@ impl State {
                 serving.ok_or(Broken::WrongReturn)?.interrupted = true;
                 Ok(true)
             }
+            // No call of the model has a deadline.
+            Some(Notice::DeadlineExceeded(_)) => Err(Broken::Command),
             None => Ok(false),
         }
     }

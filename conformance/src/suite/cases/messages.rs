@@ -110,6 +110,7 @@ fn unknown_kinds_count(peer: &mut Peer) -> Verdict {
     peer.ask_method(keeper, "keep", &[text("x"), mine(1)])?;
     // Sequenced ones count and others do not, whether they are known or not.
     (6..16).chain(25..32).for_each(|kind| peer.send([kind, 1, 2, 3]));
+    peer.send([19]);
     peer.ask_method(keeper, "drop", &[text("x")])?;
     let dropped = peer.sent();
     let upto = peer.expect_released(1)?;

@@ -8,6 +8,7 @@ mod operations;
 mod promises;
 mod release;
 mod stream;
+mod time;
 mod values;
 
 use super::peer::{Peer, Tester, Verdict};
@@ -52,6 +53,7 @@ pub(super) const ALL: &[&[Case]] = &[
     release::CASES,
     calls::CASES,
     promises::CASES,
+    time::CASES,
     admission::CASES,
     values::CASES,
     operations::CASES,

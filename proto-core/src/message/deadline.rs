@@ -1,0 +1,97 @@
+//! How long a call has, as its extension says it (TIM-1).
+
+use super::{MAX_REMAINING, flag};
+use crate::codec::{Malformed, Reader, Writer, varint_len};
+
+/// How long a call has, and what is to become of it when that is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Deadline {
+    /// Milliseconds that are left, at most [`MAX_REMAINING`].
+    pub remaining: u32,
+    /// What then.
+    pub consequence: Consequence,
+}
+
+impl Deadline {
+    /// So many milliseconds, then the call is cancelled.
+    pub fn new(remaining: u32) -> Self {
+        Self { remaining, consequence: Consequence::Cancel }
+    }
+
+    /// Whether there is no sense in starting the call any more.
+    pub(crate) fn is_too_late(self) -> bool {
+        self.remaining == 0 && self.consequence != Consequence::Late
+    }
+}
+
+/// What becomes of a call when its deadline has passed: its caller's choice (TIM-3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Consequence {
+    /// The callee is asked to stop; the Return tells what happened.
+    #[default]
+    Cancel = 0,
+    /// The caller waits no longer. The callee may go on.
+    Abandon = 1,
+    /// A late result is welcome.
+    Late = 2,
+}
+
+/// What stands in the extension of a Call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Extension {
+    pub parent: Option<u16>,
+    pub deadline: Option<Deadline>,
+}
+
+const PARENT: u64 = 1;
+const REMAINING: u64 = 2;
+const CONSEQUENCE: u64 = 3;
+
+impl Extension {
+    pub fn is_empty(&self) -> bool {
+        self.parent.is_none() && self.deadline.is_none()
+    }
+
+    pub fn read(flags: u8, reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let (mut parent, mut deadline) = (None, None);
+        if flags & flag::EXTENSION != 0 {
+            super::read_extension(flags, reader, |key, value| {
+                match (key, &mut deadline) {
+                    (PARENT, _) => {
+                        parent = Some(value.and_then(|value| u16::try_from(value).ok()).ok_or(Malformed)?);
+                    }
+                    (REMAINING, deadline) => {
+                        let remaining = value.filter(|&value| value <= MAX_REMAINING.into()).ok_or(Malformed)?;
+                        *deadline = Some(Deadline::new(remaining as u32));
+                    }
+                    (CONSEQUENCE, Some(deadline)) => {
+                        deadline.consequence = match value {
+                            Some(1) => Consequence::Abandon,
+                            Some(2) => Consequence::Late,
+                            _ => return Err(Malformed),
+                        };
+                    }
+                    (CONSEQUENCE, None) => return Err(Malformed),
+                    _ => {}
+                }
+                Ok(())
+            })?;
+        }
+        Ok(Self { parent, deadline })
+    }
+
+    pub fn write(&self, writer: &mut Writer<'_>) {
+        let consequence = self.deadline.map(|deadline| deadline.consequence).filter(|&c| c != Consequence::Cancel);
+        let fields = [
+            (PARENT, self.parent.map(u64::from)),
+            (REMAINING, self.deadline.map(|deadline| deadline.remaining.into())),
+            (CONSEQUENCE, consequence.map(|consequence| consequence as u64)),
+        ];
+        let fields = || fields.iter().filter_map(|&(key, value)| value.map(|value| (key << 1, value)));
+        writer.varint(fields().map(|(key, value)| varint_len(key) + varint_len(value)).sum::<usize>() as u64);
+        for (key, value) in fields() {
+            writer.varint(key);
+            writer.varint(value);
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The counted, quiescent end of a session (CLS-2): it is over when both sides know that nothing is under way.
+//!
+//! ```text
+//!  open ── shutdown ──► leaving ── idle ──► said Goodbye ── the other's Goodbye ──► done
+//!                          ▲                    │
+//!                          └── any sequenced message, either way ◄┘
+//! ```
+
+use super::receive::fault;
+use super::storage::Storage;
+use super::{Ended, Rule, Session};
+use crate::message::kind;
+
+/// What was said and heard of an end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Goodbyes {
+    /// The host wants the session to end.
+    pub leaving: bool,
+    /// The ordinals sent and received when each Goodbye was said or heard: any sequenced message makes it void.
+    said: Option<(u64, u64)>,
+    heard: Option<(u64, u64)>,
+}
+
+impl<S: Storage> Session<S> {
+    /// Ends the session when nothing is under way any more, without the loss of a call (CLS-2): [`Ended::Done`], on both
+    /// sides. From now on calls can only be made within calls of the peer. What the peer calls meanwhile is served.
+    pub fn shutdown(&mut self) {
+        self.goodbyes.leaving = true;
+    }
+
+    /// Whether calls that no call of the peer has caused cannot be made any more.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.goodbyes.leaving || self.is_said()
+    }
+
+    fn is_said(&self) -> bool {
+        self.goodbyes.said == Some((self.sent, self.received))
+    }
+
+    fn is_heard(&self) -> bool {
+        self.goodbyes.heard == Some((self.sent, self.received))
+    }
+
+    /// Whether a Goodbye is to be said: asked for by the host or by the peer, when nothing is under way.
+    pub(super) fn goodbye_due(&self) -> bool {
+        (self.goodbyes.leaving || self.is_heard()) && !self.is_said() && self.is_idle()
+    }
+
+    /// Whether no call is under way, either way, and nothing is to be sent but what is written.
+    fn is_idle(&self) -> bool {
+        let due = [self.refused, self.finishing, self.marked].iter().any(|list| list.first().is_some());
+        self.open_questions == 0 && self.used_answers == 0 && !due && self.unknown_kinds == 0
+    }
+
+    pub(super) fn on_goodbye(&mut self, received: u64) -> Result<(), Ended> {
+        if received > self.sent {
+            return Err(fault(Rule::GoodbyeAhead));
+        }
+        // One that crossed something of ours is void from the start.
+        self.goodbyes.heard = (received == self.sent).then_some((self.sent, self.received));
+        match self.is_done() {
+            true => Err(Ended::Done),
+            false => Ok(()),
+        }
+    }
+
+    /// Says Goodbye if it is due; false if there is no room.
+    pub(super) fn pump_goodbye(&mut self) -> bool {
+        if self.goodbye_due() {
+            let received = self.received;
+            let written = self.append_unsequenced(&mut |mut writer| {
+                writer.byte(kind::GOODBYE);
+                writer.varint(received);
+                Ok(writer)
+            });
+            if !written {
+                return false;
+            }
+            self.goodbyes.said = Some((self.sent, self.received));
+            if self.is_done() {
+                self.end(Ended::Done);
+            }
+        }
+        true
+    }
+
+    fn is_done(&self) -> bool {
+        self.is_said() && self.is_heard() && self.is_idle()
+    }
+}

@@ -1,0 +1,265 @@
+//! Time, of which the session only knows what it is told: deadlines of calls (TIM-1 to TIM-3) and keepalive (TIM-4, TIM-5).
+//!
+//! Nothing here looks at a clock, and nothing is queued: a deadline is a number in its call's entry, and a lower bound of them
+//! all tells when there is something to look for.
+
+use super::entry::{AnswerState, QuestionState};
+use super::storage::{Storage, Table};
+use super::{Ended, Notice, Question, Session};
+use crate::message::{Consequence, Deadline, ErrorCode, FinishMode, Hello, MAX_REMAINING, feature};
+
+/// When a call's time is over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) enum Due {
+    #[default]
+    Never,
+    /// So many milliseconds after the next [`Session::advance`]: the time that is known may be long past.
+    In(u32),
+    /// The low 32 bits of the time.
+    At(u32),
+    Passed,
+}
+
+/// What a session knows of time.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Time {
+    /// As it was last told, milliseconds.
+    pub now: u64,
+    /// Deadlines that came since.
+    fresh: u32,
+    /// No deadline is earlier.
+    due: u64,
+    /// Calls of ours whose deadline has passed, which the host has not been told.
+    late: u32,
+    /// When to look whether the peer was heard, and whether something was said; 0 is not known yet.
+    listen: u64,
+    speak: u64,
+    pub heard: bool,
+    pub said: bool,
+    pub ping_due: bool,
+    /// Looks in a row that found nothing heard.
+    silent: u8,
+}
+
+const NEVER: u64 = u64::MAX;
+
+/// Looks within one patience. So something is said after half of it at the latest, since what was said right after one look
+/// is noticed at the next (TIM-5).
+const LOOKS: u32 = 4;
+
+impl Time {
+    pub const START: Self = Self {
+        now: 0,
+        fresh: 0,
+        due: NEVER,
+        late: 0,
+        listen: NEVER,
+        speak: NEVER,
+        heard: false,
+        said: false,
+        ping_due: false,
+        silent: 0,
+    };
+
+    /// A deadline for an entry.
+    pub fn set(&mut self, deadline: Option<Deadline>) -> (Due, Consequence) {
+        let Some(Deadline { remaining, consequence }) = deadline else { return Default::default() };
+        self.fresh = self.fresh.saturating_add(1);
+        (Due::In(remaining.min(MAX_REMAINING)), consequence)
+    }
+
+    /// What is left of it.
+    pub fn left(&self, (due, consequence): (Due, Consequence)) -> Option<Deadline> {
+        let remaining = match due {
+            Due::Never => return None,
+            Due::In(remaining) => remaining,
+            Due::At(at) => self.until(at),
+            Due::Passed => 0,
+        };
+        Some(Deadline { remaining, consequence })
+    }
+
+    /// Milliseconds until then, 0 if that is past.
+    fn until(&self, at: u32) -> u32 {
+        match at.wrapping_sub(self.now as u32) {
+            left @ ..=MAX_REMAINING => left,
+            _ => 0,
+        }
+    }
+
+    /// A deadline that had not begun begins; the time at which it is over.
+    fn begin(&mut self, due: &mut Due) -> bool {
+        let Due::In(remaining) = *due else { return false };
+        let at = self.now + u64::from(remaining);
+        *due = Due::At(at as u32);
+        self.due = self.due.min(at);
+        true
+    }
+
+    /// Whether it has passed just now; if not, it is looked for again when it has.
+    fn check(&mut self, due: &mut Due) -> bool {
+        let Due::At(at) = *due else { return false };
+        match self.until(at) {
+            0 => {
+                *due = Due::Passed;
+                true
+            }
+            left => {
+                self.due = self.due.min(self.now + u64::from(left));
+                false
+            }
+        }
+    }
+}
+
+impl<S: Storage> Session<S> {
+    /// Tells the time: milliseconds on any clock that never goes back. What is due then is done: see [`Self::poll_notice`].
+    ///
+    /// Who uses neither deadlines nor keepalive need not tell it at all. Others do so when [`Self::poll_timeout`] asks for it,
+    /// and before a call within another, if [`Self::has_deadlines`].
+    pub fn advance(&mut self, now: u64) {
+        if self.ended.is_some() {
+            return;
+        }
+        self.time.now = self.time.now.max(now);
+        if self.time.fresh > 0 {
+            self.begin_deadlines();
+        }
+        if self.time.now >= self.time.due {
+            self.pass_deadlines();
+        }
+        if self.time.now >= self.time.speak {
+            self.look_whether_said();
+        }
+        if self.time.now >= self.time.listen {
+            self.look_whether_heard();
+        }
+    }
+
+    /// When [`Self::advance`] has something to do; it may be past already.
+    pub fn poll_timeout(&self) -> Option<u64> {
+        let Time { now, fresh, due, listen, speak, .. } = self.time;
+        let next = if fresh > 0 { now } else { due.min(listen).min(speak) };
+        (next != NEVER && self.ended.is_none()).then_some(next)
+    }
+
+    /// Whether a call under way has a deadline, or had one that has not passed yet.
+    pub fn has_deadlines(&self) -> bool {
+        self.time.fresh > 0 || self.time.due != NEVER
+    }
+
+    /// Whether there is a deadline that begins with the next [`Self::advance`].
+    pub fn has_new_deadlines(&self) -> bool {
+        self.time.fresh > 0
+    }
+
+    /// Deadlines that came since the last time begin now.
+    fn begin_deadlines(&mut self) {
+        let mut left = core::mem::take(&mut self.time.fresh);
+        for id in 0..self.questions.len() as u32 {
+            if left == 0 {
+                return;
+            }
+            let Some(question) = self.questions.get_mut(id) else { continue };
+            left -= u32::from(self.time.begin(&mut question.deadline.0));
+        }
+        for id in 0..self.answers.len() as u32 {
+            if left == 0 {
+                return;
+            }
+            let Some(answer) = self.answers.get_mut(id) else { continue };
+            left -= u32::from(self.time.begin(&mut answer.deadline.0));
+        }
+    }
+
+    /// Looks at all deadlines.
+    fn pass_deadlines(&mut self) {
+        self.time.due = NEVER;
+        for id in 0..self.questions.len() as u32 {
+            let Some(question) = self.questions.get_mut(id) else { continue };
+            if question.state == QuestionState::Open && self.time.check(&mut question.deadline.0) {
+                self.pass_deadline(id);
+            }
+        }
+        for id in 0..self.answers.len() as u32 {
+            let Some(answer) = self.answers.get_mut(id) else { continue };
+            let is_over = self.time.check(&mut answer.deadline.0) && answer.deadline.1 != Consequence::Late;
+            // One that runs goes on: it is its caller who says what is to become of it (TIM-3).
+            if is_over && matches!(answer.state, AnswerState::Waiting | AnswerState::Ready) {
+                self.refuse_unstarted(id as u16, ErrorCode::DeadlineExceeded, 0);
+            }
+        }
+    }
+
+    /// The deadline of a call of ours has passed (TIM-3).
+    fn pass_deadline(&mut self, id: u32) {
+        let Some(question) = self.questions.get_mut(id).filter(|question| !question.abandoned) else { return };
+        question.late = true;
+        self.time.late += 1;
+        let question = Question { id: id as u16, serial: question.serial };
+        let mode = match self.questions.get(id).map(|question| question.deadline.1) {
+            Some(Consequence::Cancel) => FinishMode::Interrupt,
+            Some(Consequence::Abandon) => FinishMode::Abandon,
+            Some(Consequence::Late) | None => return,
+        };
+        let _ = self.cancel(question, mode);
+    }
+
+    /// A call of ours whose deadline has passed.
+    pub(super) fn poll_late(&mut self) -> Option<Notice> {
+        if self.time.late == 0 {
+            return None;
+        }
+        let ids = 0..self.questions.len() as u32;
+        let id = { ids }.find(|&id| self.questions.get(id).is_some_and(|question| question.late))?;
+        let question = self.questions.get_mut(id)?;
+        let question = Question { id: id as u16, serial: question.serial };
+        self.told_late(id as u16);
+        self.free_question(id as u16);
+        Some(Notice::DeadlineExceeded(question))
+    }
+
+    /// The host knows, or needs not be told, that a call of ours was late.
+    pub(super) fn told_late(&mut self, id: u16) {
+        if let Some(question) = self.questions.get_mut(id.into()).filter(|question| question.late) {
+            question.late = false;
+            self.time.late -= 1;
+        }
+    }
+
+    /// Keepalive begins if both sides know of it (TIM-4).
+    pub(super) fn begin_keepalive(&mut self, peer: &Hello) {
+        if self.patience.is_none() || peer.features & feature::KEEPALIVE == 0 {
+            return;
+        }
+        let if_any = |patience: u32| if patience > 0 { 0 } else { NEVER };
+        self.time.listen = if_any(self.patience.unwrap_or(0));
+        self.time.speak = if_any(peer.patience);
+    }
+
+    fn look_whether_said(&mut self) {
+        let next = self.next_look(self.peer.map_or(0, |peer| peer.patience));
+        let is_first = core::mem::replace(&mut self.time.speak, next) == 0;
+        let was_said = core::mem::take(&mut self.time.said);
+        // Where output waits the peer does not read: a Ping behind it says nothing more.
+        self.time.ping_due |= !is_first && !was_said && self.output_len() == 0 && !self.is_parked();
+    }
+
+    fn look_whether_heard(&mut self) {
+        let next = self.next_look(self.patience.unwrap_or(0));
+        let is_first = core::mem::replace(&mut self.time.listen, next) == 0;
+        // Each look counts once, however late it comes: what arrived while this side slept may not have been read yet.
+        let was_heard = core::mem::take(&mut self.time.heard);
+        self.time.silent = if was_heard || is_first { 0 } else { self.time.silent + 1 };
+        if u32::from(self.time.silent) >= LOOKS {
+            match self.is_resumable() {
+                true => drop(self.park()),
+                false => self.end(Ended::Silent),
+            }
+        }
+    }
+
+    fn next_look(&self, patience: u32) -> u64 {
+        self.time.now + u64::from((patience / LOOKS).max(1))
+    }
+}
