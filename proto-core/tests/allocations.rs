@@ -141,10 +141,14 @@ impl Pair {
 
 fn allocations(pair: &mut Pair, mut each: impl FnMut(&mut Pair)) -> usize {
     (0..3).for_each(|_| each(pair));
-    let region = Region::new(GLOBAL);
-    (0..1000).for_each(|_| each(pair));
-    let change = region.change();
-    change.allocations + change.reallocations
+    // The test harness allocates now and then, which is counted too: what a call allocates is there in each round.
+    let mut round = || {
+        let region = Region::new(GLOBAL);
+        (0..1000).for_each(|_| each(pair));
+        let change = region.change();
+        change.allocations + change.reallocations
+    };
+    [round(), round(), round()].into_iter().min().unwrap_or_default()
 }
 
 /// No allocation for a ping, for a reference that is received, called and released, or for a chain of pipelined calls:
@@ -163,7 +167,7 @@ fn nothing_is_allocated_for_each_call() {
         pair.client.release(other).unwrap();
         pair.exchange();
     });
-    assert_eq!(pair.freed, 1003);
+    assert_eq!(pair.freed, 3003);
     assert_eq!(references, 0, "for 1000 references received, called and released");
     let pipelined = allocations(&mut pair, |pair| {
         let get = Call::new(Callee::Import(counter), Op::GetAttr).pipelined();

@@ -270,7 +270,7 @@ fn model_restart_of_a_peer() {
             pipelined: [&[true], &[false]],
             eager: true,
             cuts: Some(0),
-            reaches: &[Case::WaitsForReference],
+            reaches: &[Case::ReleaseCrossesResend],
             ..ONE_WAY
         },
     );
