@@ -13,7 +13,7 @@
 //! Before a session, and beside these layers, `key` checks that the peer knows a shared key.
 //!
 //! Features: `alloc` adds tables that grow to a stated bound ([`session::Host`]) and owned values
-//! (`value::OwnedValue`); `key` adds the key check. No feature changes what is there without it.
+//! (`value::OwnedValue`); `key` adds the key check, `serial` the frames of a line that loses and changes bytes. No feature changes what is there without it.
 
 #![no_std]
 #![forbid(unsafe_code)]

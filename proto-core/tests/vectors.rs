@@ -107,6 +107,38 @@ fn streams() {
     }
 }
 
+/// FRM-3: what is found does not depend on the pieces in which it comes.
+#[cfg(feature = "serial")]
+#[test]
+fn serial() {
+    use farref_core::frame::serial::{CHECK, Decoder, encode, encoded_len};
+    for entry in load("serial.json") {
+        let (name, line) = (&entry["name"], hex(&entry["hex"]));
+        let longest = entry["longest"].as_u64().unwrap_or(64) as usize;
+        let wanted: Vec<_> = list(&entry["payloads"]).iter().map(hex).collect();
+        for size in 1..=line.len() {
+            let mut decoder = Decoder::new(vec![0; longest + CHECK]);
+            let mut payloads = Vec::new();
+            for mut run in line.chunks(size) {
+                while let Some(payload) = decoder.next(&mut run) {
+                    payloads.push(payload.to_vec());
+                }
+            }
+            assert_eq!(payloads, wanted, "{name}, pieces of {size}");
+            assert_eq!(decoder.dropped(), entry["dropped"].as_u64().unwrap(), "{name}, pieces of {size}");
+        }
+        // What is found is also written like that, where no other form is shown.
+        if !entry["other_form"].as_bool().unwrap_or_default() {
+            for payload in &wanted {
+                let mut frame = vec![0; encoded_len(payload.len())];
+                let length = encode(&[payload], &mut frame).unwrap();
+                let shown = line.split_inclusive(|&byte| byte == 0).any(|found| found == &frame[..length]);
+                assert!(shown, "{name}: {payload:02x?} is written as {:02x?}", &frame[..length]);
+            }
+        }
+    }
+}
+
 /// What a receiver of `bytes` in pieces finds: bytes of banner, bodies, and where it then is.
 fn receive(bytes: &[u8], size: usize, max_message: u32) -> (Option<usize>, Vec<Vec<u8>>, &'static str) {
     let (mut scanner, mut skipped, mut seen) = (PreambleScanner::default(), None, 0);

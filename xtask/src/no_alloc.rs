@@ -56,7 +56,7 @@ fn link(root: &Path, target: &str) -> Result<Sizes, String> {
     shell::run(build.arg(&target_dir))?;
     // What the program does not use must build for the chip all the same.
     let mut optional = shell::cargo(root);
-    optional.args(["build", "-p", "farref-core", "--features", "key", "--target", target, "--target-dir"]);
+    optional.args(["build", "-p", "farref-core", "--features", "key,serial", "--target", target, "--target-dir"]);
     shell::run(optional.arg(&target_dir))?;
 
     let file = target_dir.join(target).join("release").join(PROGRAM);

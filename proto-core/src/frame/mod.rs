@@ -1,4 +1,5 @@
-//! Byte stream to records: the preamble and the length prefix (FRM-1, FRM-2).
+//! Byte stream to records: the preamble and the length prefix (FRM-1, FRM-2). On a line that loses or changes bytes frames
+//! take their place: `serial`, with the feature of that name.
 //!
 //! Nothing here owns a buffer. A backend keeps what it has read in a buffer of its own and asks for one record at a time. The
 //! buffer holds the longest message that this side announced, or a Hello
@@ -14,6 +15,9 @@
 //! assert_eq!(body, [0x33]);
 //! assert_eq!(split(rest, 64), Split::Incomplete);
 //! ```
+
+#[cfg(feature = "serial")]
+pub mod serial;
 
 use crate::codec::varint_len;
 
