@@ -6,6 +6,7 @@
 mod linked;
 mod play;
 mod script;
+mod serial;
 mod side;
 
 use std::collections::VecDeque;
@@ -20,6 +21,7 @@ use farref_core::value::OwnedValue;
 pub use linked::Linked;
 pub use play::{Choices, Played, play};
 pub use script::{body, hello, hello_with};
+pub use serial::{Faults, SerialSim};
 pub use side::{Board, Failure, Owned, Returned, Side, Then, own, references};
 
 pub(crate) use side::own_with;

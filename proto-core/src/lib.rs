@@ -10,10 +10,12 @@
 //! - [`session`]: handles, calls, promises, release, admission: one state machine for two kinds of storage;
 //! - [`dispatch`]: routes requests to objects.
 //!
-//! Before a session, and beside these layers, `key` checks that the peer knows a shared key.
+//! On a line that loses and changes bytes, `link` stands between [`frame`] and [`session`]. Before a session, and beside
+//! these layers, `key` checks that the peer knows a shared key.
 //!
 //! Features: `alloc` adds tables that grow to a stated bound ([`session::Host`]) and owned values
-//! (`value::OwnedValue`); `key` adds the key check, `serial` the frames of a line that loses and changes bytes. No feature changes what is there without it.
+//! (`value::OwnedValue`); `key` adds the key check, `serial` what a line needs that loses and changes bytes.
+//! No feature changes what is there without it.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -33,6 +35,8 @@ pub mod dispatch;
 pub mod frame;
 #[cfg(feature = "key")]
 pub mod key;
+#[cfg(feature = "serial")]
+pub mod link;
 pub mod message;
 pub mod session;
 pub mod value;

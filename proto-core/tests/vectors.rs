@@ -139,6 +139,37 @@ fn serial() {
     }
 }
 
+/// FRM-4: the payloads of a lossy line, read and written.
+#[cfg(feature = "serial")]
+#[test]
+fn line() {
+    use farref_core::link::serial::{Header, Kind};
+    for entry in load("line.json") {
+        let (name, payload) = (&entry["name"], hex(&entry["hex"]));
+        if entry["refuse"].as_bool().unwrap_or_default() {
+            assert!(Header::read(&payload).is_err(), "{name}");
+            continue;
+        }
+        let number = |field: &str| entry[field].as_u64().unwrap();
+        let kind = match entry["kind"].as_str().unwrap() {
+            "ack" => Kind::Ack,
+            "sequenced" => Kind::Sequenced { number: number("number") as u16 },
+            "unsequenced" => Kind::Unsequenced,
+            "hello" => Kind::Hello { from: number("from") as u32 },
+            other => panic!("{name}: {other}"),
+        };
+        let missing = entry["missing"].as_bool().unwrap_or_default();
+        let header = Header { kind, missing, to: number("to") as u32, ack: number("ack") as u16 };
+        let body = if entry["body"].is_null() { Vec::new() } else { hex(&entry["body"]) };
+        assert_eq!(Header::read(&payload), Ok((header, body.as_slice())), "{name}");
+        let mut again = vec![0; payload.len()];
+        let mut writer = Writer::new(&mut again);
+        header.write(&mut writer);
+        writer.put(&body);
+        assert_eq!(writer.written(), Some(payload.as_slice()), "{name}");
+    }
+}
+
 /// What a receiver of `bytes` in pieces finds: bytes of banner, bodies, and where it then is.
 fn receive(bytes: &[u8], size: usize, max_message: u32) -> (Option<usize>, Vec<Vec<u8>>, &'static str) {
     let (mut scanner, mut skipped, mut seen) = (PreambleScanner::default(), None, 0);

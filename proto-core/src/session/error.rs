@@ -56,6 +56,8 @@ rules! {
     NoLink "LNK-1" "acknowledged messages of a session that has no link",
     AckOutOfRange "LNK-2" "acknowledged what was never sent, or less than before",
     LinkOrder "LNK-4" "answered an attempt to resume with something else, or resumed out of order",
+    LineRecord "LNK-23" "numbered a record that has no number, or sent one without",
+    LineAck "LNK-24" "acknowledged what was never sent",
 }
 
 impl fmt::Display for Rule {
@@ -80,7 +82,7 @@ pub enum Ended {
     LinkLost,
     /// The peer has this session no more: it was without a connection for too long, or was given up for others (LNK-6).
     SessionGone,
-    /// The peer has started again and knows nothing of this session (LNK-6).
+    /// The peer has started again and knows nothing of this session (LNK-6, LNK-22).
     PeerRestarted,
     /// The peer was not heard for as long as this side bears (TIM-5).
     Silent,

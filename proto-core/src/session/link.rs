@@ -31,7 +31,7 @@ pub enum LinkMode {
         park: u32,
     },
     /// Below it is a line that loses messages: they are kept until [`Session::acknowledge`], and whoever drives the line
-    /// numbers and repeats them (LNK-20).
+    /// numbers and repeats them (LNK-23, LNK-26).
     Line,
 }
 
@@ -248,9 +248,10 @@ impl<S: Storage> Session<S> {
         self.out.taken_record();
     }
 
-    /// All that was transmitted and not acknowledged is to be transmitted again.
+    /// All that was transmitted and not acknowledged is to be transmitted again. For whoever drives a line
+    /// ([`LinkMode::Line`]).
     pub fn rewind(&mut self) {
-        self.out.rewind();
+        self.out.go_back();
     }
 
     /// The peer has got so many messages (its Hello counts as one): they need not be kept. For whoever drives a line that
@@ -322,7 +323,7 @@ impl<S: Storage> Session<S> {
     }
 
     fn on_got(&mut self, got: u64) -> Result<(), Ended> {
-        if got < self.link.acked || got > self.out.transmitted() + 1 {
+        if got < self.link.acked || got > self.out.reached() + 1 {
             return Err(fault(Rule::AckOutOfRange));
         }
         (self.link.acked, self.link.asked) = (got, false);

@@ -32,6 +32,8 @@ pub(crate) struct Outgoing<B> {
     acknowledged: u64,
     transmitted: u64,
     sent: u64,
+    /// How many the peer may have got: after [`Self::go_back`] more than are transmitted again.
+    reached: u64,
 }
 
 /// Why a record could not be appended.
@@ -50,7 +52,19 @@ impl<B: Buffer> Outgoing<B> {
     pub fn new(limit: usize, keeps: bool) -> Self {
         let buffer = B::new(if keeps { limit.saturating_mul(2) } else { limit });
         let limit = limit.min(buffer.limit());
-        Self { buffer, limit, keeps, start: 0, whole: 0, next: 0, end: 0, acknowledged: 0, transmitted: 0, sent: 0 }
+        Self {
+            buffer,
+            limit,
+            keeps,
+            start: 0,
+            whole: 0,
+            next: 0,
+            end: 0,
+            acknowledged: 0,
+            transmitted: 0,
+            sent: 0,
+            reached: 0,
+        }
     }
 
     /// Bytes that may be kept or wait.
@@ -91,6 +105,7 @@ impl<B: Buffer> Outgoing<B> {
             self.transmitted += u64::from(Message::is_sequenced(body));
             self.whole = end;
         }
+        self.reached = self.reached.max(self.transmitted);
         if !self.keeps {
             self.start = self.whole;
             self.settle();
@@ -104,29 +119,39 @@ impl<B: Buffer> Outgoing<B> {
         self.settle();
     }
 
-    /// The first so many sequenced records, and Hello, need not be kept.
+    /// The first so many sequenced records, and Hello, need not be kept, whether they were transmitted again or not.
     pub fn acknowledge(&mut self, count: u64) {
-        while self.start < self.whole
-            && let Some((body, end)) = self.record_at(self.start)
-        {
+        while let Some((body, end)) = self.record_at(self.start) {
             let is_sequenced = Message::is_sequenced(body);
-            if is_sequenced && self.acknowledged >= count {
+            // What has no ordinal goes with what was transmitted before it, or behind it.
+            let goes =
+                self.acknowledged < count || !is_sequenced && (self.start < self.whole || Message::is_hello(body));
+            if !goes {
                 break;
             }
             self.acknowledged += u64::from(is_sequenced);
             self.start = end;
         }
+        if self.start > self.whole {
+            (self.whole, self.next, self.transmitted) = (self.start, self.start, self.acknowledged);
+        }
         self.settle();
     }
 
-    /// All that is kept is to be transmitted again.
+    /// All that is kept is to be transmitted again: the peer has not got it.
     pub fn rewind(&mut self) {
+        self.go_back();
+        self.reached = self.acknowledged;
+    }
+
+    /// All that is kept is to be transmitted again: the peer may have got it, or not.
+    pub fn go_back(&mut self) {
         (self.whole, self.next, self.transmitted) = (self.start, self.start, self.acknowledged);
     }
 
-    /// Sequenced records that were transmitted whole.
-    pub fn transmitted(&self) -> u64 {
-        self.transmitted
+    /// Sequenced records that were transmitted whole, and that the peer may have got.
+    pub fn reached(&self) -> u64 {
+        self.reached
     }
 
     /// Whether something was transmitted and is kept.
@@ -247,7 +272,8 @@ impl Outgoing<super::GrowingBuffer> {
             let taken = self.next..self.end;
             if !taken.is_empty() {
                 self.buffer.swap(other);
-                (self.start, self.end, self.transmitted) = (0, 0, self.sent);
+                (self.start, self.end) = (0, 0);
+                (self.transmitted, self.reached) = (self.sent, self.sent);
                 self.settle();
             }
             return taken;

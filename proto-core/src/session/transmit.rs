@@ -102,7 +102,7 @@ impl<S: Storage> Session<S> {
     }
 
     /// Ends the session from this side, with a Close if one is due (CLS-1).
-    pub(super) fn end(&mut self, ended: Ended) {
+    pub(crate) fn end(&mut self, ended: Ended) {
         if self.ended.is_none() {
             self.ended = Some(ended);
             self.close_due = !matches!(
@@ -114,7 +114,7 @@ impl<S: Storage> Session<S> {
                     | Ended::Silent
                     | Ended::Done
             );
-            self.delivered = self.out.transmitted();
+            self.delivered = self.out.reached();
             // Nothing will be asked for again: what was kept makes room for the Close.
             self.out.forget();
         }

@@ -1,0 +1,459 @@
+//! The link for a serial line: frames may be lost, changed and repeated, but do not overtake each other (SPEC section 16).
+//!
+//! Whoever drives it gives it the payload of each frame that a [`Decoder`](crate::frame::serial::Decoder) finds, hands the
+//! record that it gives back to the session, and asks it for frames as long as it has some:
+//!
+//! - [`SerialLink::receive`] takes a payload;
+//! - [`SerialLink::transmit`] writes the next frame. It is best asked when the frame before has left, so that what is sent
+//!   last is what is true last;
+//! - [`SerialLink::advance`] does what the passing of time makes due, and [`SerialLink::poll_timeout`] tells when that is.
+//!
+//! A session and its link end together. A line that is unplugged and plugged in again within [`Config::patience`] goes on.
+
+use core::fmt;
+
+use super::Records;
+use crate::codec::{Malformed, Reader, Writer};
+use crate::frame::serial::{encode, encoded_len};
+use crate::message::Message;
+use crate::session::{Ended, Rule};
+
+/// How a link is set up. Times are in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Config {
+    /// Sequenced records that may be under way, sent and not acknowledged: 1 to [`Config::MAX_WINDOW`].
+    pub window: u16,
+    /// An acknowledgement that nothing else carries goes alone after so long: longer than most answers take.
+    pub ack_delay: u32,
+    /// What is not acknowledged so long after the last frame was sent is sent again: longer than the longest frame takes there,
+    /// another one back, and the peer's `ack_delay`.
+    pub retry: u32,
+    /// That time doubles up to this, as long as nothing is acknowledged.
+    pub retry_max: u32,
+    /// When nothing is acknowledged for so long, the line is lost. That does not begin before the peer was there.
+    pub patience: u64,
+}
+
+impl Config {
+    /// The most that can be under way: numbers have 16 bits on the line (LNK-27).
+    pub const MAX_WINDOW: u16 = 1 << 14;
+}
+
+impl Default for Config {
+    /// For messages of up to a few hundred bytes at 115,200 baud.
+    fn default() -> Self {
+        Self { window: 16, ack_delay: 20, retry: 250, retry_max: 2_000, patience: 60_000 }
+    }
+}
+
+/// One end of the link, for one session.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SerialLink {
+    config: Config,
+    /// Our id, drawn for this session.
+    id: u32,
+    /// The peer's: as it said in a Hello, 0 before. It does not change once its Hello has come for us.
+    peer: u32,
+    /// The number of the record that comes next from the peer; 0 until its Hello came for us.
+    expected: u64,
+    /// The number of our first record that the peer has not acknowledged; 0 is our Hello.
+    acked: u64,
+    /// The number after the highest that was ever sent.
+    sent: u64,
+    /// Records taken since an acknowledgement went out.
+    unacknowledged: u16,
+    /// When an acknowledgement is due.
+    ack_at: Option<u64>,
+    /// What is to be said of a record that is missing.
+    gap: Gap,
+    /// The number at which we went back because the peer missed it.
+    went_back_to: Option<u64>,
+    /// When what is not acknowledged is sent again.
+    retry_at: Option<u64>,
+    /// How long that takes the next time.
+    retry: u32,
+    /// Since when we wait for the peer to acknowledge something.
+    waiting_since: Option<u64>,
+    ended: Option<Ended>,
+}
+
+/// Whether a record is missing between those that came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Gap {
+    None,
+    /// The peer is to be told with the next frame.
+    ToSay,
+    Said,
+}
+
+/// The bytes lent for a frame are fewer than [`SerialLink::frame_len`] of the longest body: a mistake of the caller's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TooShort;
+
+impl fmt::Display for TooShort {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("the buffer is too short for a frame of the link")
+    }
+}
+
+impl core::error::Error for TooShort {}
+
+impl SerialLink {
+    /// The link of a session that begins. `id` is drawn at random for it: no two sessions of one side, and no two sides, may
+    /// have the same by more than chance. 0 counts as 1.
+    pub fn new(config: Config, id: u32) -> Self {
+        let config = Config {
+            window: config.window.clamp(1, Config::MAX_WINDOW),
+            retry: config.retry.max(1),
+            retry_max: config.retry_max.max(config.retry).max(1),
+            ..config
+        };
+        Self {
+            config,
+            id: id.max(1),
+            peer: 0,
+            expected: 0,
+            acked: 0,
+            sent: 0,
+            unacknowledged: 0,
+            ack_at: None,
+            gap: Gap::None,
+            went_back_to: None,
+            retry_at: None,
+            retry: config.retry,
+            waiting_since: None,
+            ended: None,
+        }
+    }
+
+    /// How long a frame with a record of so many bytes is at most.
+    pub const fn frame_len(body: usize) -> usize {
+        encoded_len(Header::MAX_LENGTH + body)
+    }
+
+    /// How long the payload of a frame with a record of so many bytes is at most: what a decoder's buffer has to take, and
+    /// [`CHECK`](crate::frame::serial::CHECK) more.
+    pub const fn payload_len(body: usize) -> usize {
+        Header::MAX_LENGTH + body
+    }
+
+    /// Whether each side has the other's Hello, as far as this side knows.
+    pub fn is_up(&self) -> bool {
+        self.expected > 0 && self.acked > 0
+    }
+
+    /// Why the link is over, if it is.
+    pub fn ended(&self) -> Option<Ended> {
+        self.ended
+    }
+
+    /// Takes a frame's payload. If it has a record that is due, its body is for the session.
+    ///
+    /// An error ends the session; every later call gives the same error.
+    pub fn receive<'f>(
+        &mut self,
+        now: u64,
+        payload: &'f [u8],
+        records: &mut impl Records,
+    ) -> Result<Option<&'f [u8]>, Ended> {
+        if let Some(ended) = self.ended {
+            return Err(ended);
+        }
+        // What is no frame of ours, and what is for somebody else, is as if lost (FRM-4, LNK-20).
+        let Ok((header, body)) = Header::read(payload) else { return Ok(None) };
+        let taken = match header.kind {
+            Kind::Hello { from } => self.on_hello(now, from, &header, records),
+            _ if header.to != self.id || self.expected == 0 => Ok(false),
+            Kind::Sequenced { number } => self.on_record(now, number, body, &header, records),
+            Kind::Unsequenced => match is_sequenced(body) {
+                Some(false) => self.on_ack(now, &header, records).map(|()| true),
+                _ => Err(Ended::PeerFault(Rule::LineRecord)),
+            },
+            Kind::Ack => self.on_ack(now, &header, records).map(|()| false),
+        };
+        match taken {
+            Ok(taken) => Ok(taken.then_some(body)),
+            Err(ended) => Err(self.end(ended, records)),
+        }
+    }
+
+    /// Writes the next frame into `line` and tells its length; 0 if there is nothing to send now. `line` has
+    /// [`Self::frame_len`] bytes for the longest body.
+    pub fn transmit(&mut self, now: u64, records: &mut impl Records, line: &mut [u8]) -> Result<usize, TooShort> {
+        if matches!(self.ended, Some(Ended::PeerRestarted | Ended::LinkLost)) {
+            return Ok(0);
+        }
+        let next = records.next_record().and_then(|(number, body)| Some((self.kind_of(number)?, number, body)));
+        let (kind, number, body) = match next {
+            Some(next) => next,
+            None if self.ack_is_due(now) => (Kind::Ack, None, &[][..]),
+            None => return Ok(0),
+        };
+        let header = Header { kind, missing: self.gap == Gap::ToSay, to: self.peer, ack: self.expected as u16 };
+        let mut bytes = [0; Header::MAX_LENGTH];
+        let mut writer = Writer::new(&mut bytes);
+        header.write(&mut writer);
+        let length = encode(&[writer.written().unwrap_or_default(), body], line).ok_or(TooShort)?;
+        if kind != Kind::Ack {
+            records.record_sent();
+        }
+        self.note_sent(now, number);
+        Ok(length)
+    }
+
+    /// Does what is due at `now`: what was not acknowledged in time is to be sent again, or the line is lost.
+    ///
+    /// An error ends the session; every later call gives the same error.
+    pub fn advance(&mut self, now: u64, records: &mut impl Records) -> Result<(), Ended> {
+        if let Some(ended) = self.ended {
+            return Err(ended);
+        }
+        // LNK-26.
+        if self.lost_at().is_some_and(|at| at <= now) {
+            return Err(self.end(Ended::LinkLost, records));
+        }
+        if self.retry_at.is_some_and(|at| at <= now) {
+            records.rewind();
+            self.retry = self.retry.saturating_mul(2).min(self.config.retry_max);
+            self.retry_at = Some(now.saturating_add(self.retry.into()));
+        }
+        Ok(())
+    }
+
+    /// When [`Self::advance`], or [`Self::transmit`] for an acknowledgement, has something to do that it has not now.
+    pub fn poll_timeout(&self) -> Option<u64> {
+        if self.ended.is_some() {
+            return None;
+        }
+        [self.ack_at, self.retry_at, self.lost_at()].into_iter().flatten().min()
+    }
+
+    /// A Hello tells who is there. It counts as received when it is for us: then the peer has heard us too (LNK-21).
+    fn on_hello(&mut self, now: u64, from: u32, header: &Header, records: &mut impl Records) -> Result<bool, Ended> {
+        let is_for_us = header.to == self.id;
+        // Our own comes back from a line that is looped (LNK-20).
+        if from == self.id || from == 0 {
+            return Ok(false);
+        }
+        if self.expected > 0 {
+            // It knows nothing of what went on before (LNK-22).
+            if from != self.peer {
+                return Err(Ended::PeerRestarted);
+            }
+            if is_for_us {
+                self.on_ack(now, header, records)?;
+                self.answer_hello(now, records);
+            }
+            return Ok(false);
+        }
+        // It may be an old one that was still on the line: the last one counts (LNK-21).
+        self.peer = from;
+        self.retry = self.config.retry;
+        if is_for_us {
+            self.expected = 1;
+            self.waiting_since = Some(now);
+            self.on_ack(now, header, records)?;
+        }
+        self.answer_hello(now, records);
+        Ok(is_for_us)
+    }
+
+    /// Tells the peer at once that its Hello came: with our own until the peer has that, since only a Hello says who sends it.
+    fn answer_hello(&mut self, now: u64, records: &mut impl Records) {
+        if self.acked == 0 {
+            records.rewind();
+        } else {
+            self.ack_at = Some(now);
+        }
+    }
+
+    /// A record is taken in its turn only (LNK-23).
+    fn on_record(
+        &mut self,
+        now: u64,
+        number: u16,
+        body: &[u8],
+        header: &Header,
+        records: &mut impl Records,
+    ) -> Result<bool, Ended> {
+        if is_sequenced(body) != Some(true) {
+            return Err(Ended::PeerFault(Rule::LineRecord));
+        }
+        self.on_ack(now, header, records)?;
+        let ahead = number.wrapping_sub(self.expected as u16);
+        if ahead == 0 {
+            self.expected += 1;
+            self.gap = Gap::None;
+            self.unacknowledged += 1;
+            let is_much = self.unacknowledged >= self.config.window.div_ceil(4);
+            let delay = if is_much { 0 } else { self.config.ack_delay };
+            let at = now.saturating_add(delay.into());
+            self.ack_at = Some(self.ack_at.map_or(at, |due| due.min(at)));
+        } else if is_behind(ahead) {
+            // It came before, and what we said of it was lost (LNK-24).
+            self.ack_at = Some(now);
+        } else if self.gap == Gap::None {
+            // One before it was lost (LNK-25).
+            self.gap = Gap::ToSay;
+        }
+        Ok(ahead == 0)
+    }
+
+    /// The peer has all records below a number (LNK-24), and misses that one if it says so (LNK-25).
+    fn on_ack(&mut self, now: u64, header: &Header, records: &mut impl Records) -> Result<(), Ended> {
+        let ahead = header.ack.wrapping_sub(self.acked as u16);
+        if is_behind(ahead) {
+            return Ok(());
+        }
+        if u64::from(ahead) > self.sent - self.acked {
+            return Err(Ended::PeerFault(Rule::LineAck));
+        }
+        if ahead > 0 {
+            self.acked += u64::from(ahead);
+            records.acknowledge(self.acked);
+            self.retry = self.config.retry;
+            let waits = self.acked < self.sent;
+            self.waiting_since = waits.then_some(now);
+            self.retry_at = waits.then(|| now.saturating_add(self.retry.into()));
+        }
+        if header.missing && self.acked < self.sent && self.went_back_to != Some(self.acked) {
+            self.went_back_to = Some(self.acked);
+            records.rewind();
+        }
+        Ok(())
+    }
+
+    /// How a record travels, if it may now: until the peer has our Hello nothing else does (LNK-21), and no more records than
+    /// the window are under way.
+    fn kind_of(&self, number: Option<u64>) -> Option<Kind> {
+        match number {
+            Some(0) => Some(Kind::Hello { from: self.id }),
+            _ if self.acked == 0 => None,
+            Some(number) if number - self.acked.min(number) >= self.config.window.into() => None,
+            Some(number) => Some(Kind::Sequenced { number: number as u16 }),
+            None => Some(Kind::Unsequenced),
+        }
+    }
+
+    fn ack_is_due(&self, now: u64) -> bool {
+        self.acked > 0 && (self.gap == Gap::ToSay || self.ack_at.is_some_and(|at| at <= now))
+    }
+
+    /// Each frame acknowledges, and the wait for an acknowledgement begins with the last one sent.
+    fn note_sent(&mut self, now: u64, number: Option<u64>) {
+        self.unacknowledged = 0;
+        self.ack_at = None;
+        if self.gap == Gap::ToSay {
+            self.gap = Gap::Said;
+        }
+        if let Some(number) = number {
+            self.sent = self.sent.max(number + 1);
+            self.waiting_since.get_or_insert(now);
+            self.retry_at = Some(now.saturating_add(self.retry.into()));
+        }
+    }
+
+    /// When the peer counts as lost. A peer that has not been there yet is waited for.
+    fn lost_at(&self) -> Option<u64> {
+        let since = self.waiting_since.filter(|_| self.expected > 0)?;
+        Some(since.saturating_add(self.config.patience))
+    }
+
+    fn end(&mut self, ended: Ended, records: &mut impl Records) -> Ended {
+        self.ended = Some(ended);
+        records.end(ended);
+        ended
+    }
+}
+
+/// What stands before the record in a frame (FRM-4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// What the frame is.
+    pub kind: Kind,
+    /// Whether the record that `ack` names is missing (LNK-25).
+    pub missing: bool,
+    /// Whom it is for; 0 if the sender does not know.
+    pub to: u32,
+    /// The number of the record that the sender expects next, its low bits (LNK-24).
+    pub ack: u16,
+}
+
+/// What a frame is (FRM-4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// An acknowledgement alone, without a record.
+    Ack,
+    /// A sequenced message.
+    Sequenced {
+        /// The low bits of its ordinal.
+        number: u16,
+    },
+    /// A message without an ordinal.
+    Unsequenced,
+    /// The sender's Hello.
+    Hello {
+        /// The sender's id.
+        from: u32,
+    },
+}
+
+impl Header {
+    const KIND: u8 = 3;
+    const MISSING: u8 = 4;
+    const MAX_LENGTH: usize = 11;
+
+    /// Reads a payload: the header, and the record behind it.
+    pub fn read(payload: &[u8]) -> Result<(Self, &[u8]), Malformed> {
+        let mut reader = Reader::new(payload);
+        let head = reader.byte()?;
+        if head & !(Self::KIND | Self::MISSING) != 0 {
+            return Err(Malformed);
+        }
+        let to = u32::from_le_bytes(array(&mut reader)?);
+        let ack = u16::from_le_bytes(array(&mut reader)?);
+        let kind = match head & Self::KIND {
+            0 => Kind::Ack,
+            1 => Kind::Sequenced { number: u16::from_le_bytes(array(&mut reader)?) },
+            2 => Kind::Unsequenced,
+            _ => Kind::Hello { from: u32::from_le_bytes(array(&mut reader)?) },
+        };
+        let body = reader.rest();
+        if body.is_empty() != (kind == Kind::Ack) {
+            return Err(Malformed);
+        }
+        Ok((Self { kind, missing: head & Self::MISSING != 0, to, ack }, body))
+    }
+
+    /// Writes it; the record follows.
+    pub fn write(&self, writer: &mut Writer<'_>) {
+        let kind = match self.kind {
+            Kind::Ack => 0,
+            Kind::Sequenced { .. } => 1,
+            Kind::Unsequenced => 2,
+            Kind::Hello { .. } => 3,
+        };
+        writer.byte(kind | if self.missing { Self::MISSING } else { 0 });
+        writer.put(&self.to.to_le_bytes());
+        writer.put(&self.ack.to_le_bytes());
+        match self.kind {
+            Kind::Sequenced { number } => writer.put(&number.to_le_bytes()),
+            Kind::Hello { from } => writer.put(&from.to_le_bytes()),
+            Kind::Ack | Kind::Unsequenced => {}
+        }
+    }
+}
+
+fn array<const N: usize>(reader: &mut Reader<'_>) -> Result<[u8; N], Malformed> {
+    reader.take(N)?.try_into().map_err(|_| Malformed)
+}
+
+/// Whether a record has an ordinal; none if it is empty.
+fn is_sequenced(body: &[u8]) -> Option<bool> {
+    (!body.is_empty()).then(|| Message::is_sequenced(body))
+}
+
+/// Numbers have 16 bits on the line: one that is ahead by more than half of them is behind (LNK-23).
+fn is_behind(ahead: u16) -> bool {
+    ahead >= 1 << 15
+}
