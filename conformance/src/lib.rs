@@ -3,9 +3,11 @@
 //! - [`suite`]: cases that see an implementation from outside, over any byte transport, with the objects that it serves
 //!   meanwhile ([`suite::fixtures`], promised in FIXTURES.md);
 //! - [`sim`]: a deterministic simulator of two sessions of the core, with [`fixtures`] of its own;
+//! - [`fuzz`]: what the fuzz targets of `fuzz/` do with their input;
 //! - [`sshd`]: a server of a test's own to reach a peer through.
 
 pub mod fixtures;
+pub mod fuzz;
 pub(crate) mod host;
 pub mod sim;
 pub mod sshd;

@@ -24,6 +24,7 @@ pub use script::{body, hello, hello_with};
 pub use serial::{Faults, SerialSim};
 pub use side::{Board, Failure, Owned, Returned, Side, Then, own, references};
 
+pub(crate) use script::body_within;
 pub(crate) use side::own_with;
 
 /// The side that calls, in most cases.

@@ -7,6 +7,7 @@ use std::{
 };
 
 mod conformance;
+mod fuzz;
 mod no_alloc;
 mod setup;
 mod shell;
@@ -19,6 +20,7 @@ usage: cargo xtask COMMAND
 
   test      install what is missing, run every check, end with `N passed, N failed`
   spec      each rule of SPEC.md with the code and the case that cite it
+  fuzz      every fuzz target for a minute, or [--seconds N] [TARGET]...; installs what is missing
   no-alloc  link a bare program with the core for three chips, without an allocator
   setup     only install what `test` would miss
 ";
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
     let outcome = match arguments.as_slice() {
         ["test"] => return test::run(&root),
         ["spec"] => spec::run(&root),
+        ["fuzz", arguments @ ..] => fuzz::run(&root, arguments),
         ["no-alloc"] => no_alloc::run(&root),
         ["setup"] => setup::run(&root),
         ["help" | "--help" | "-h"] => {

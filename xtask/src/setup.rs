@@ -45,6 +45,33 @@ pub fn ensure_target(root: &Path, target: &str) -> Result<(), String> {
     rustup(root, &["target", "add", target])
 }
 
+/// Installs a nightly toolchain and cargo-fuzz. `test` needs neither.
+pub fn ensure_fuzzing(root: &Path) -> Result<(), String> {
+    if !shell::succeeds(nightly_cargo(root).arg("--version")) {
+        rustup(root, &["toolchain", "install", "nightly", "--profile", "minimal"])?;
+    }
+    if shell::succeeds(nightly_cargo(root).args(["fuzz", "--version"])) {
+        return Ok(());
+    }
+    shell::run(shell::cargo(root).args(["install", "--locked", "cargo-fuzz"]))
+}
+
+/// The cargo of the nightly toolchain, whichever runs us.
+pub fn nightly_cargo(root: &Path) -> Command {
+    let mut command = Command::new("rustup");
+    command.args(["run", "nightly", "cargo"]).current_dir(root);
+    command
+}
+
+/// What this machine is to rustc.
+pub fn host_triple(root: &Path) -> Result<String, String> {
+    let output = Command::new("rustc").arg("-vV").current_dir(root).output();
+    let output = output.map_err(|error| format!("`rustc`: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let triple = said.lines().find_map(|line| line.strip_prefix("host: "));
+    triple.map(str::to_owned).ok_or("`rustc -vV` names no host".into())
+}
+
 fn toolchain(root: &Path) -> Result<(), String> {
     if shell::succeeds(Command::new("rustc").arg("--version").current_dir(root)) {
         return Ok(());

@@ -5,7 +5,12 @@ use farref_core::message::Limits;
 
 /// The body of a message, written by a script.
 pub fn body(write: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
-    let mut bytes = vec![0; 1 << 17];
+    body_within(1 << 17, write)
+}
+
+/// As [`body`], of so many bytes at most.
+pub(crate) fn body_within(most: usize, write: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
+    let mut bytes = vec![0; most];
     let mut writer = Writer::new(&mut bytes);
     write(&mut writer);
     let length = writer.len();

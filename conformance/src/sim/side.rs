@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use farref_core::dispatch::{Dispatcher, Object, Objects, Root};
 use farref_core::frame::{Split, split};
-use farref_core::message::{ErrorCode, Handles, Limits};
+use farref_core::message::{Descriptor, ErrorCode, Handles, Limits};
 use farref_core::session::{
     Answer, Call, CallError, Callee, Config, Ended, Event, Import, Kept, Notice, ObjectKey, Question, Receiver, Ref,
     Reference, Request, Return, Session, Storage,
@@ -234,6 +234,11 @@ impl<S: Storage + 'static> Side<S> {
         self.results.remove(&question)
     }
 
+    /// Returns that nobody has taken.
+    pub fn untaken(&self) -> usize {
+        self.results.len()
+    }
+
     /// Gives back what came with a Return.
     pub fn release(&mut self, returned: &Returned) {
         for &import in &returned.held {
@@ -321,8 +326,10 @@ impl<S: Storage + 'static> Side<S> {
             Err(_) => assert_eq!(self.session.refuse(answer, ErrorCode::Overloaded, 0), Ok(())),
         }
         for handle in request.handles {
-            if let Some(Reference::Import(import)) = self.session.resolve(handle) {
-                let _ = self.session.release(import);
+            // What an answer settled to is not the host's to give back.
+            if let (Descriptor::Sender { .. }, Some(Reference::Import(import))) = (handle, self.session.resolve(handle))
+            {
+                assert_eq!(self.session.release(import), Ok(()));
             }
         }
     }

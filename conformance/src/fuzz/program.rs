@@ -1,0 +1,288 @@
+//! One session whose peer is hostile, and whose host does anything that a host may do.
+
+use farref_core::Uuid;
+use farref_core::frame::{Split, split};
+use farref_core::message::{Descriptor, ErrorCode, FinishMode, Limits, Op};
+use farref_core::session::{
+    Answer, Call, Callee, Config, Event, Host, Import, LinkMode, ObjectKey, Question, Ref, Reference, Request, Session,
+};
+
+use super::input::Input;
+use super::peer::{self, Peer};
+use super::script;
+use crate::sim::{BASELINE, body_within, hello};
+
+const LIMITS: Limits = Limits { max_message: 128, imports: 6, answers: 4, call_bytes: 256, handles: 3, levels: 3 };
+const EXPORTS: u32 = 6;
+const OUT_BYTES: usize = 1024;
+
+/// The input says what the host does and, byte by byte, the bodies that the peer sends.
+///
+/// Nothing panics, the tables keep to the limits, all that the session says is well formed, and if the session goes on to
+/// the end, then a peer and a host that put everything right find nothing left behind (MSG-1, REF-3, CAL-2, ADM-6, ADM-7).
+pub fn session_bytes(bytes: &[u8]) {
+    drive(bytes, |program, input| program.receive(input.run()));
+}
+
+/// As [`session_bytes`], but of messages the input says only what is in them: nearly all are well formed, about ids and
+/// slots that are in use.
+pub fn session_script(bytes: &[u8]) {
+    drive(bytes, |program, input| {
+        let body = script::message(input, &program.peer);
+        program.receive(&body);
+    });
+}
+
+fn drive(bytes: &[u8], mut message: impl FnMut(&mut Program, &mut Input<'_>)) {
+    let mut input = Input::new(bytes);
+    let mut program = Program::new();
+    while let Some(step) = input.next() {
+        match step & 7 {
+            0..=2 => message(&mut program, &mut input),
+            3 => program.reply(&mut input),
+            4 => program.call(step >> 3, input.byte()),
+            5 => program.let_go(step >> 3),
+            6 => program.cancel(step >> 3),
+            _ => program.send(),
+        }
+        program.poll();
+        program.check();
+    }
+    if program.session.ended().is_none() {
+        program.put_right();
+    }
+}
+
+/// The session, what its host has in hands, and what its peer knows.
+struct Program {
+    session: Session<Host>,
+    peer: Peer,
+    calls: Vec<Answer>,
+    questions: Vec<Asked>,
+    held: Vec<Import>,
+}
+
+/// A call of the host's that has not ended.
+struct Asked {
+    question: Question,
+    abandoned: bool,
+}
+
+impl Program {
+    fn new() -> Self {
+        let mut session = Session::new(Config {
+            limits: LIMITS,
+            exports: EXPORTS,
+            calls: 8,
+            out_bytes: OUT_BYTES,
+            store_bytes: 512,
+            peer: Uuid::nil(),
+            incarnation: 0,
+            link: LinkMode::Off,
+        });
+        let Ok(Some(Event::Ready)) = session.handle(&hello(peer::LIMITS)) else { panic!("not ready") };
+        let held = vec![Import::DIRECTORY];
+        Self { session, peer: Peer::default(), calls: Vec::new(), questions: Vec::new(), held }
+    }
+
+    fn receive(&mut self, body: &[u8]) {
+        let ended = self.session.ended();
+        match self.session.handle(body) {
+            Ok(event) => {
+                self.peer.accepted(body);
+                match event {
+                    Some(Event::Request(request)) => {
+                        let noted = noted(&self.session, request);
+                        self.note(noted);
+                    }
+                    Some(Event::Return(returned)) => {
+                        let open = self.questions.iter().position(|asked| asked.question == returned.question);
+                        let asked = self.questions.swap_remove(open.expect("each call ends once (CAL-2)"));
+                        assert!(!asked.abandoned, "its result is not wanted");
+                        let imports = returned.handles.filter_map(|handle| match self.session.resolve(handle) {
+                            Some(Reference::Import(import)) => Some(import),
+                            _ => None,
+                        });
+                        self.held.extend(imports);
+                    }
+                    _ => {}
+                }
+            }
+            Err(error) => assert!(ended.is_none_or(|ended| ended == error)),
+        }
+    }
+
+    /// Takes what has become true.
+    fn poll(&mut self) {
+        while self.session.poll_notice().is_some() {}
+        let mut scratch = [0; LIMITS.max_message as usize];
+        while let Some(request) = self.session.poll_ready(&mut scratch) {
+            let noted = noted(&self.session, request);
+            self.note(noted);
+        }
+        let session = &self.session;
+        self.calls.retain(|&call| session.is_open(call));
+    }
+
+    fn note(&mut self, (call, holds): (Answer, Vec<Import>)) {
+        assert!(!self.calls.contains(&call), "each call starts once");
+        self.calls.push(call);
+        self.held.extend(holds);
+    }
+
+    fn reply(&mut self, input: &mut Input<'_>) {
+        let how = input.byte();
+        let Some(&call) = self.calls.get(usize::from(how >> 4)) else { return };
+        let local = [Ref::Local(ObjectKey(u32::from(how & 3)))];
+        let home = [Ref::Import(self.held[usize::from(how & 3) % self.held.len()])];
+        let long = [0; 200];
+        let _ = match how >> 2 & 3 {
+            0 => self.session.reply(call, &local, |result| result.reference(0)),
+            1 if how & 1 == 0 => self.session.reply(call, &home, |result| {
+                result.tuple(2)?;
+                result.reference(0)?;
+                result.str("ab")
+            }),
+            1 => self.session.reply(call, &[], |result| result.bytes(&long[..usize::from(how)])),
+            2 => self.session.reply_error(call, ErrorCode::Raised, &[], |values| {
+                values.exception("KeyError", 1, |args| args.int(5), None)
+            }),
+            _ => self.session.refuse(call, ErrorCode::NoSuchMember, 3),
+        };
+    }
+
+    fn call(&mut self, how: u8, what: u8) {
+        let held = self.held[usize::from(what) % self.held.len()];
+        let promise = self.questions.get(usize::from(what & 3)).map(|asked| asked.question);
+        let callee = match promise {
+            Some(promise) if how & 1 != 0 => Callee::Promise(promise),
+            _ => Callee::Import(held),
+        };
+        let references = [Ref::Local(ObjectKey(u32::from(what >> 6))), promise.map_or(Ref::Import(held), Ref::Promise)];
+        let mut call = Call::new(callee, Op::CallMethod).references(&references);
+        if how & 2 != 0 {
+            call = call.pipelined();
+        }
+        if let (true, Some(&parent)) = (how & 4 != 0, self.calls.first()) {
+            call = call.parent(parent);
+        }
+        let before = self.session.tables();
+        let made = self.session.call(call, |args| {
+            args.str("member")?;
+            args.reference(0)?;
+            args.reference(1)
+        });
+        match made {
+            Ok(question) => self.questions.push(Asked { question, abandoned: false }),
+            Err(_) => assert_eq!(self.session.tables(), before, "nothing has changed (REF-4)"),
+        }
+    }
+
+    fn let_go(&mut self, which: u8) {
+        // The directory stays, as the first.
+        let at = 1 + usize::from(which);
+        if at < self.held.len() {
+            let import = self.held.swap_remove(at);
+            assert_eq!(self.session.release(import), Ok(()), "it was held");
+        }
+    }
+
+    fn cancel(&mut self, which: u8) {
+        if let Some(asked) = self.questions.get_mut(usize::from(which >> 1)) {
+            let mode = if which & 1 == 0 { FinishMode::Abandon } else { FinishMode::Interrupt };
+            if self.session.cancel(asked.question, mode).is_ok() {
+                asked.abandoned |= mode == FinishMode::Abandon;
+            }
+        }
+    }
+
+    /// Takes the output, all of which the peer can read.
+    fn send(&mut self) {
+        let output = self.session.transmit().to_vec();
+        self.session.transmitted(output.len());
+        let mut rest = &output[..];
+        while let Split::Record { body, rest: more } = split(rest, 256) {
+            rest = more;
+            self.peer.read(body);
+        }
+        assert!(rest.is_empty(), "{rest:02x?}");
+    }
+
+    fn check(&self) {
+        let tables = self.session.tables();
+        assert!(tables.exports <= peer::LIMITS.imports.min(EXPORTS), "{tables:?}");
+        assert!(tables.imports <= LIMITS.imports, "{tables:?}");
+        assert!(tables.questions <= peer::LIMITS.answers.into(), "{tables:?}");
+        assert!(tables.answers <= LIMITS.answers.into(), "{tables:?}");
+        assert!(self.session.output_len() <= OUT_BYTES);
+        let dangling = self.held.iter().find(|&&import| self.session.ended().is_none() && !self.session.holds(import));
+        assert!(dangling.is_none(), "{dangling:?}");
+    }
+
+    /// Everything is put right, more than once: between that, calls find all the room to wait in that was announced.
+    fn put_right(&mut self) {
+        self.settle();
+        for first in [0, 3] {
+            self.fill_with_waiting_calls(first);
+            self.settle();
+        }
+    }
+
+    /// The host answers and releases everything, and so does the peer. Then the tables are at the baseline.
+    fn settle(&mut self) {
+        loop {
+            for call in std::mem::take(&mut self.calls) {
+                let _ = self.session.refuse(call, ErrorCode::Cancelled, 0);
+            }
+            for import in self.held.drain(1..) {
+                assert_eq!(self.session.release(import), Ok(()), "it was held");
+            }
+            self.send();
+            let before = self.session.ordinals().0;
+            for body in self.peer.amends() {
+                self.receive(&body);
+                assert_eq!(self.session.ended(), None, "{body:02x?} is what an honest peer sends");
+            }
+            self.poll();
+            self.send();
+            let quiet = self.session.ordinals().0 == before && self.peer.asked().is_empty();
+            if quiet && self.calls.is_empty() && self.held.len() == 1 {
+                break;
+            }
+        }
+        assert_eq!(self.session.tables(), BASELINE);
+        assert!(!self.session.is_serving());
+        assert!(self.questions.iter().all(|asked| asked.abandoned), "each call ends (CAL-2)");
+    }
+
+    /// One call runs, and the others wait for it, as long together as calls may be.
+    fn fill_with_waiting_calls(&mut self, first: u8) {
+        let ids = [0, 1, 2, 3].map(|place| (first + place) % LIMITS.answers as u8);
+        let waits = |id: u8, length: usize| {
+            body_within(128, |writer| {
+                writer.put(&[0, id, first << 2 | 2, 0, 8]);
+                writer.blob(&vec![0x55; length]);
+            })
+        };
+        // 4 and 28 and twice 112 bytes are 256.
+        self.peer.returns = 0;
+        for body in [vec![0x20, first, 0, 0], waits(ids[1], 22), waits(ids[2], 106), waits(ids[3], 106)] {
+            self.receive(&body);
+            assert_eq!(self.session.ended(), None, "{body:02x?}");
+        }
+        self.poll();
+        self.send();
+        assert_eq!((self.calls.len(), self.peer.returns), (1, 0), "there is room for all to wait in (ADM-2)");
+    }
+}
+
+/// What the host keeps of a request: the call, and its holds.
+fn noted(session: &Session<Host>, request: Request<'_>) -> (Answer, Vec<Import>) {
+    let Request { call, handles, args, .. } = request;
+    assert_eq!({ args }.count(), args.len());
+    let holds = handles.filter_map(|handle| match (handle, session.resolve(handle)) {
+        (Descriptor::Sender { .. }, Some(Reference::Import(import))) => Some(import),
+        _ => None,
+    });
+    (call, holds.collect())
+}

@@ -1,0 +1,5 @@
+//! One session: messages of a hostile peer, any operations of its host.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| farref_conformance::fuzz::session_script(input));
