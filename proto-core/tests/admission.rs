@@ -4,7 +4,7 @@ use farref_conformance::fixtures::{caller_back, code, counter, echo, factory, fu
 use farref_conformance::sim::{A, B, BASELINE, Failure, LIMITS, Owned, Side, Sim, body, config};
 use farref_core::dispatch::Object;
 use farref_core::message::{ErrorCode, Limits, Op};
-use farref_core::session::{Call, CallError, Callee, Config, Host, Import, Micro, Ref};
+use farref_core::session::{Call, CallError, Callee, Config, Host, Import, Micro, Ref, Storage};
 use farref_core::value::OwnedValue;
 
 fn serving(limits: Limits, object: impl Object + 'static) -> (Sim<Host>, Import) {
@@ -262,6 +262,41 @@ fn a_call_nested_too_deep_is_not_sent() {
     sim.close(back);
 }
 
+/// ANS-3, ADM-2, ADM-7: calls that waited give back their room, and their bytes, whatever becomes of them; the next ones have
+/// all of it again, whatever their ids are.
+#[test]
+fn calls_that_waited_give_their_room_back() {
+    fn waiting<S: Storage + 'static>() {
+        let limits = Limits { max_message: 256, imports: 4, answers: 4, call_bytes: 128, handles: 4, levels: 4 };
+        let setup = Config { store_bytes: 128 + 4 * 8, ..config(limits) };
+        let mut side = Side::<S>::scripted(setup, LIMITS);
+        let (postponed, object) = later();
+        side.add_root("x", object);
+        for round in 0..12 {
+            let [first, second] = [0, 1].map(|place| (round + place) % 4);
+            let last = [[0, second, first << 2 | 2, 0, 8, 110].as_slice(), &[7; 110]].concat();
+            assert_eq!(side.receive(&[0x20, first, 0, 4, 0x41, b'x']), Ok(()));
+            assert_eq!(side.receive(&last), Ok(()), "122 bytes are within the limit");
+            assert!(side.output().is_empty(), "round {round}: it waits");
+            let answer = postponed.next().unwrap();
+            match round % 3 {
+                0 => side.reply(answer, &OwnedValue::Bytes(vec![7; 3])),
+                1 => side.fail(answer, &Failure { code: ErrorCode::AccessDenied, values: vec!["no".into()] }),
+                _ => {
+                    assert_eq!(side.receive(&[2, second << 2 | 2]), Ok(()));
+                    side.reply(answer, &int(1));
+                }
+            }
+            side.settle();
+            assert_eq!(side.output().len(), 2);
+            assert_eq!(side.receive(&[2, first << 2]), Ok(()));
+            assert_eq!(side.session.tables(), BASELINE);
+        }
+    }
+    waiting::<Host>();
+    waiting::<Micro<4, 4, 4, 512, 160>>();
+}
+
 /// ANS-4, ADM-2: room that announced calls may need is not given to kept results, so that a call within the limits can
 /// always wait.
 #[test]
@@ -275,22 +310,25 @@ fn kept_results_leave_room_for_calls_that_wait() {
     sim.sides[B].add_root("echo", echo());
     let [put_off, echoed] = ["later", "echo"].map(|name| sim.root(A, name));
     let pipelined = |x| Call::new(Callee::Import(x), Op::Call).pipelined();
-    let waited = sim.call(A, pipelined(put_off), &[]);
-    // These stay, since a call names each of them.
-    let mut lengths = Vec::new();
+    // What calls that waited have had is theirs again, the second time.
     for _ in 0..2 {
-        let kept = sim.call(A, pipelined(echoed), &["twenty-byte-long-text".into()]);
-        let of = OwnedValue::Reference(Ref::Promise(waited));
-        lengths.push(sim.call(A, Call::new(Callee::Promise(kept), Op::Contains), &[of]));
-    }
-    // Fills what is left of the other's call_bytes, and waits as well.
-    let last = sim.call(A, Call::new(Callee::Promise(waited), Op::Equals), &[OwnedValue::Bytes(vec![1; 30])]);
-    sim.run();
-    sim.sides[B].reply(postponed.next().unwrap(), &"byte".into());
-    sim.run();
-    // All of them waited. Then there was no room to keep one more result.
-    for question in lengths.into_iter().chain([last]) {
-        assert_eq!(code(sim.returned(A, question).outcome), ErrorCode::NotKept);
+        let waited = sim.call(A, pipelined(put_off), &[]);
+        // These stay, since a call names each of them.
+        let mut lengths = Vec::new();
+        for _ in 0..2 {
+            let kept = sim.call(A, pipelined(echoed), &["twenty-byte-long-text".into()]);
+            let of = OwnedValue::Reference(Ref::Promise(waited));
+            lengths.push(sim.call(A, Call::new(Callee::Promise(kept), Op::Contains), &[of]));
+        }
+        // Fills what is left of the other's call_bytes, and waits as well.
+        let last = sim.call(A, Call::new(Callee::Promise(waited), Op::Equals), &[OwnedValue::Bytes(vec![1; 30])]);
+        sim.run();
+        sim.sides[B].reply(postponed.next().unwrap(), &"byte".into());
+        sim.run();
+        // All of them waited. Then there was no room to keep one more result.
+        for question in lengths.into_iter().chain([last]) {
+            assert_eq!(code(sim.returned(A, question).outcome), ErrorCode::NotKept);
+        }
     }
     sim.sides[A].session.release(put_off).unwrap();
     sim.sides[A].session.release(echoed).unwrap();

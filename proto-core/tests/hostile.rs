@@ -163,7 +163,10 @@ fn announced_limits_hold() {
     assert_eq!(side.receive_all(&[call(0, &[]), call(1, &[])]), None);
     let mut bytes = side.session.clone();
     assert!(bytes.handle(&call(2, &[])).is_ok_and(|event| event.is_some()), "54 bytes");
-    assert_eq!(bytes.handle(&call(3, &[])).err(), Some(Ended::PeerFault(Rule::LimitExceeded)), "72 bytes");
+    assert_eq!(bytes.clone().handle(&call(3, &[])).err(), Some(Ended::PeerFault(Rule::LimitExceeded)), "72 bytes");
+    let short = |values: &[u8]| [&[0, 3, 0, 5][..], values].concat();
+    assert_eq!(bytes.clone().handle(&short(&[0; 3])).err(), Some(Ended::PeerFault(Rule::LimitExceeded)), "61 bytes");
+    assert!(bytes.handle(&short(&[0; 2])).is_ok_and(|event| event.is_some()), "60 bytes");
     // A nested call of ours at level 1, and one of theirs for it at level 2.
     let answer = postponed.next().unwrap();
     let nested = Call::new(Callee::Import(Import::DIRECTORY), Op::Call).parent(answer);
@@ -422,6 +425,22 @@ fn an_ended_session_says_why() {
         side.session.link_lost();
         assert_eq!(side.session.ended(), Some(ended));
     }
+}
+
+/// ANS-2, ANS-3, ANS-7: no promise can be its own answer. A call that names itself, as a target or as an argument, names
+/// nothing yet, and so does the first of two that name each other; the second is broken by the first.
+#[test]
+fn a_promise_cannot_be_its_own_answer() {
+    let (mut side, _) = side();
+    let on_answer = |id: u8, named: u8| [0x20, id, named << 2 | 2, 0];
+    assert_eq!(side.receive(&on_answer(1, 1)), Ok(()));
+    assert_eq!(side.receive(&[0x60, 2, 0, 5, 1, 2 << 3 | 2]), Ok(()));
+    assert_eq!(side.output(), [vec![0x21, 1, 15], vec![0x21, 2, 15]]);
+    assert_eq!(side.receive(&on_answer(3, 4)), Ok(()));
+    assert_eq!(side.receive(&on_answer(4, 3)), Ok(()));
+    assert_eq!(side.output(), [vec![0x21, 3, 15], vec![0x21, 4, 10, 0x80 + 15]]);
+    assert_eq!(side.receive(&[2, 1 << 2, 2 << 2, 3 << 2, 4 << 2]), Ok(()));
+    assert_eq!(side.session.tables().answers, 0);
 }
 
 /// ANS-7, CAL-2: an id that no call can have names no answer, as a target and as an argument; each call has its Return.

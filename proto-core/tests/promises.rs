@@ -403,6 +403,50 @@ fn an_abandoned_answer_stays_for_those_who_name_it() {
     sim.close(p);
 }
 
+/// FIN-4, REF-3, ANS-4: the answer to an abandoned call settles to a new object, which lives for the calls that name it; the
+/// reference in its Return is nobody's and goes back.
+#[test]
+fn the_reference_of_an_abandoned_promise_goes_back() {
+    let (mut sim, [p, q], [first, second]) = two_postponed();
+    let [asked, other] = [p, q].map(|x| pipelined(&mut sim, x));
+    let dependent = sim.call(A, on(asked, Op::Call), &[promise(other)]);
+    sim.sides[A].session.cancel(asked, FinishMode::Abandon).unwrap();
+    sim.run();
+    let (deep, object) = later();
+    let made = sim.sides[B].add(object);
+    sim.sides[B].reply(first.next().unwrap(), &reference(Ref::Local(made)));
+    sim.sides[B].reply(second.next().unwrap(), &int(1));
+    sim.run();
+    assert_eq!(sim.sides[A].take(asked), None);
+    assert_eq!(sim.sides[A].session.tables().imports, 2, "only what was held before");
+    assert!(sim.sides[B].has(made), "a call runs on it");
+    sim.sides[B].reply(deep.next().unwrap(), &int(2));
+    sim.run();
+    assert_eq!(sim.returned(A, dependent).outcome, Ok(int(2)));
+    assert!(!sim.sides[B].has(made));
+    sim.sides[A].session.release(q).unwrap();
+    sim.close(p);
+}
+
+/// ANS-5, ANS-6: calls on an answer that came home go by way of the callee, in their order; nothing shortens the path, so a
+/// caller that has their Returns calls its object itself and comes after them.
+#[test]
+fn calls_on_an_answer_that_came_home_keep_their_order() {
+    let (mut sim, x) = serving(echo());
+    let order = Items::default();
+    let board = sim.sides[A].board.clone();
+    let items = sim.sides[A].add_permanent(list(&board, &order));
+    let home = sim.call(A, Call::new(Callee::Import(x), Op::Call).pipelined(), &[reference(Ref::Local(items))]);
+    let appended: Vec<_> = (0..3).map(|number| sim.call(A, on(home, Op::member(0)), &[int(number)])).collect();
+    sim.run();
+    assert_eq!(sim.returned(A, home).outcome, Ok(reference(Ref::Local(items))));
+    for question in appended {
+        assert_eq!(sim.returned(A, question).outcome, Ok(OwnedValue::None));
+    }
+    assert_eq!(*order.borrow(), (0..3).map(int).collect::<Vec<_>>());
+    sim.close(x);
+}
+
 /// CAL-3, ANS-1: an id is not used again before its Finish went out and those that name its answer have their Returns.
 #[test]
 fn an_id_is_free_when_nobody_can_name_it() {

@@ -1,6 +1,6 @@
 //! Release by watermark: what frees a slot and what does not, in each order of crossing.
 
-use farref_conformance::fixtures::{counter, factory, function, int, later, reference};
+use farref_conformance::fixtures::{counter, echo, factory, function, int, later, reference};
 use farref_conformance::sim::{A, B, BASELINE, LIMITS, Returned, Side, Sim, body, config, hello};
 use farref_core::message::{Limits, Op};
 use farref_core::session::{
@@ -81,6 +81,58 @@ fn a_release_that_crosses_a_new_copy_is_ignored() {
     assert_eq!(sim.get(A, same, Op::member(0), &[int(1)]), Ok(int(1)));
     sim.sides[A].release(&returned);
     sim.close(make);
+}
+
+/// REL-2, REL-4: a Release that crossed a newer copy, and was ignored, comes again, also after the copy itself was released
+/// and the slot is used by another object.
+#[test]
+fn a_release_that_crossed_a_new_copy_may_come_again() {
+    let mut side = Side::<Host>::scripted(config(LIMITS), LIMITS);
+    let [key, other] = [(); 2].map(|()| side.add_permanent(counter()));
+    let send = |side: &mut Side<Host>, key| {
+        let call = Call::new(Callee::Import(Import::DIRECTORY), Op::GetAttr);
+        side.call(call, &[reference(Ref::Local(key))]).unwrap();
+        side.output();
+    };
+    send(&mut side, key);
+    send(&mut side, key);
+    let crossed = release_body(1, &[(1, 0)]);
+    for _ in 0..2 {
+        assert_eq!(side.receive(&crossed), Ok(()));
+        assert_eq!(side.session.tables().exports, 2, "the second copy is under way");
+    }
+    assert_eq!(side.receive(&release_body(2, &[(1, 0)])), Ok(()));
+    assert_eq!(side.freed, [key]);
+    send(&mut side, other);
+    for body in [crossed, release_body(2, &[(1, 0)]), release_body(3, &[(1, 0)])] {
+        assert_eq!(side.receive(&body), Ok(()));
+        assert_eq!(side.session.tables().exports, 2, "slot 1 is another object's");
+    }
+    assert_eq!(side.receive(&release_body(3, &[(1, 1)])), Ok(()));
+    assert_eq!(side.freed, [key, other]);
+}
+
+/// REF-5, REL-2: a reference goes home and is dropped where it came from, while a copy is on its way there, and goes out once
+/// more with the answer: each Release that crosses a newer copy is ignored.
+#[test]
+fn a_reference_that_goes_home_crosses_its_next_copy() {
+    let mut side = Side::<Host>::scripted(config(LIMITS), LIMITS);
+    let key = side.add_permanent(counter());
+    side.add_root("x", echo());
+    for _ in 0..2 {
+        let call = Call::new(Callee::Import(Import::DIRECTORY), Op::GetAttr);
+        side.call(call, &[reference(Ref::Local(key))]).unwrap();
+    }
+    side.output();
+    // Of the two copies the script has read one. It calls x with what it names, and drops it.
+    let call = [0x40, 0, 0, 4, 1, 1 << 3 | 1, 0x41, b'x', 0x0D, 0];
+    assert_eq!(side.receive(&call), Ok(()));
+    assert_eq!(side.receive(&release_body(1, &[(1, 0)])), Ok(()));
+    assert_eq!(side.output(), [[0x41, 0, 1, 1 << 3, 0x0D, 0]], "x gives it back, in the same slot and generation");
+    assert_eq!(side.receive(&release_body(2, &[(1, 0)])), Ok(()));
+    assert!(side.freed.is_empty());
+    assert_eq!(side.receive(&release_body(3, &[(1, 0)])), Ok(()));
+    assert_eq!(side.freed, [key]);
 }
 
 /// REL-1: a copy that arrives before the Release went out clears the mark; no Release is sent.
@@ -215,6 +267,34 @@ fn the_watermark_counts_from_the_ordinals() {
     let returned = side.take(question).unwrap();
     side.release(&returned);
     assert_eq!(side.output(), [vec![3, 3, 5 << 1 | 1, 0xAC, 2]]);
+}
+
+/// MSG-2, REL-4: what a session says by itself has its ordinal like all else: Unimplemented, refusals, Finish and Release.
+#[test]
+fn what_a_session_says_by_itself_counts() {
+    let mut side = Side::<Host>::scripted(config(LIMITS), LIMITS);
+    let directory = Call::new(Callee::Import(Import::DIRECTORY), Op::Call);
+    // An unknown kind, and a call on what is not there.
+    assert_eq!(side.receive(&[9]), Ok(()));
+    assert_eq!(side.receive(&[0, 0, 5 << 2, 0]), Ok(()));
+    assert_eq!(side.output(), [vec![4, 0x80, 4], vec![0x21, 0, 1]]);
+    assert_eq!(side.session.ordinals(), (2, 2));
+    // A pipelined call, its Return with a reference, and with that Finish and Release.
+    let question = side.call(directory.pipelined(), &[]).unwrap();
+    assert_eq!(side.receive(&[0x41, 0, 1, 1 << 3, 0x0D, 0]), Ok(()));
+    let returned = side.take(question).unwrap();
+    side.release(&returned);
+    assert_eq!(side.output(), [vec![0x20, 0, 0, 0], vec![2, 0], vec![3, 3, 1 << 1]]);
+    assert_eq!(side.session.ordinals(), (5, 3));
+    // Our object goes out in the sixth message, and can be released up to that and not beyond.
+    let key = side.add_permanent(counter());
+    side.call(directory, &[reference(Ref::Local(key))]).unwrap();
+    side.output();
+    assert_eq!(side.receive(&release_body(5, &[(1, 0)])), Ok(()));
+    assert!(side.freed.is_empty());
+    assert_eq!(side.receive(&release_body(6, &[(1, 0)])), Ok(()));
+    assert_eq!(side.freed, [key]);
+    assert_eq!(side.receive(&release_body(7, &[(1, 0)])), Err(Ended::PeerFault(Rule::ReleaseNeverSent)));
 }
 
 /// CAL-4: the slot of a call's target is released and used again while the call runs; the call is not touched, and the

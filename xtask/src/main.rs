@@ -9,6 +9,7 @@ use std::{
 mod conformance;
 mod fuzz;
 mod no_alloc;
+mod races;
 mod setup;
 mod shell;
 mod spec;
@@ -19,7 +20,7 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
   test      install what is missing, run every check, end with `N passed, N failed`
-  spec      each rule of SPEC.md with the code and the case that cite it
+  spec      each rule of SPEC.md with the code and the case that cite it; the cases of conformance/RACES.md
   fuzz      every fuzz target for a minute, or [--seconds N] [TARGET]...; installs what is missing
   no-alloc  link a bare program with the core for three chips, without an allocator
   setup     only install what `test` would miss

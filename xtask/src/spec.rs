@@ -9,7 +9,7 @@ use std::{
     path::Path,
 };
 
-use crate::tree;
+use crate::{races, tree};
 
 const SPEC: &str = "SPEC.md";
 
@@ -20,7 +20,11 @@ const TEXTS: [&str; 3] = [SPEC, "ARCHITECTURE.md", "README.md"];
 pub fn run(root: &Path) -> Result<(), String> {
     let report = check(root)?;
     println!("{report}");
-    if report.problems.is_empty() { Ok(()) } else { Err(format!("{SPEC} and the tree do not agree")) }
+    let (races, cases, missing) = races::check(root)?;
+    missing.iter().for_each(|problem| println!("problem: {problem}"));
+    println!("{races} races and bugs of others, {cases} cases, {} problems", missing.len());
+    let agree = report.problems.is_empty() && missing.is_empty();
+    if agree { Ok(()) } else { Err(format!("{SPEC} and the tree do not agree")) }
 }
 
 fn check(root: &Path) -> Result<Report, String> {
