@@ -8,6 +8,7 @@ use std::{
 
 mod conformance;
 mod fuzz;
+mod mutate;
 mod no_alloc;
 mod races;
 mod setup;
@@ -22,6 +23,7 @@ usage: cargo xtask COMMAND
   test      install what is missing, run every check, end with `N passed, N failed`
   spec      each rule of SPEC.md with the code and the case that cite it; the cases of conformance/RACES.md
   fuzz      every fuzz target for a minute, or [--seconds N] [TARGET]...; installs what is missing
+  mutate    whether tests notice rules that are not kept: each patch in conformance/mutations, or [NAME]...
   no-alloc  link a bare program with the core for three chips, without an allocator
   setup     only install what `test` would miss
 ";
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         ["test"] => return test::run(&root),
         ["spec"] => spec::run(&root),
         ["fuzz", arguments @ ..] => fuzz::run(&root, arguments),
+        ["mutate", names @ ..] => mutate::run(&root, names),
         ["no-alloc"] => no_alloc::run(&root),
         ["setup"] => setup::run(&root),
         ["help" | "--help" | "-h"] => {
