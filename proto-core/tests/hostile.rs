@@ -149,6 +149,21 @@ fn an_id_that_is_in_use_cannot_be_used_again() {
     assert_eq!(finished.receive_all(&[pipelined.clone(), vec![2, 1 << 2], pipelined]), None);
 }
 
+/// CAL-2, CAL-6: a call that has its Return is over, also as long as its id is not free: it has no second one, and is nobody's
+/// parent.
+#[test]
+fn a_call_that_has_its_return_is_over() {
+    let mut side = Peer::scripted(config(LIMITS), LIMITS);
+    let call = Call::new(Callee::Import(Import::DIRECTORY), Op::Call).pipelined();
+    assert_eq!(side.call(call, &[]).map(|question| question.id()), Ok(0));
+    side.output();
+    assert_eq!(side.receive(&[1, 0]), Ok(()));
+    assert_eq!(side.session.tables().questions, 1, "its Finish has not gone out");
+    let second = side.session.clone().handle(&[1, 0]).err();
+    assert_eq!(second, Some(Ended::PeerFault(Rule::ReturnWithoutCall)));
+    assert_eq!(side.receive(&[0x80, 0, 0, 5, 2, 2, 0]), fault(Rule::ParentNotOpen));
+}
+
 /// ADM-7, ADM-2, ADM-4: call_bytes and levels that were announced cannot be exceeded.
 #[test]
 fn announced_limits_hold() {
