@@ -44,7 +44,7 @@ const SUITES: [Suite; 16] = [
 ];
 
 /// How long a suite may take. They take seconds; one that hangs has noticed the mutation, too.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Suite(&'static str, Option<&'static str>, &'static [&'static str]);

@@ -12,6 +12,9 @@ use crate::sim::body_within;
 pub struct Peer {
     /// Sequenced messages that it has read (MSG-2).
     pub received: u64,
+    has_hello: bool,
+    /// Messages that come once more (LNK-2).
+    again: u64,
     /// Calls of the session that it has read, less those that it has answered, by id: a Return may be sent for a call that
     /// has not been read yet.
     asked: BTreeMap<u16, i32>,
@@ -28,8 +31,14 @@ impl Peer {
     /// Takes a body of the session's, which is well formed and within the limits that the peer has announced (ADM-7).
     pub fn read(&mut self, body: &[u8]) {
         let message = Message::read(body).expect("well formed");
-        self.received += u64::from(Message::is_sequenced(body));
-        if matches!(message, Message::Hello(_)) {
+        let (is_sequenced, is_hello) = (Message::is_sequenced(body), matches!(message, Message::Hello(_)));
+        if (is_sequenced || is_hello) && self.again > 0 {
+            self.again -= 1;
+            return;
+        }
+        self.received += u64::from(is_sequenced);
+        self.has_hello |= is_hello;
+        if is_hello {
             return;
         }
         assert!(body.len() <= LIMITS.max_message as usize, "{body:02x?}");
@@ -66,9 +75,13 @@ impl Peer {
 
     /// What puts everything right: each call of the session's has its Return, each of its own its Finish, and what it holds is
     /// released. A Finish too many and a Release that repeats an old one do nothing (FIN-3, REL-4).
-    pub fn amends(&self) -> Vec<Vec<u8>> {
+    /// With a link all that has come is acknowledged.
+    pub fn amends(&self, link: bool) -> Vec<Vec<u8>> {
         let mut bodies: Vec<_> = self.asked().into_iter().map(|id| vec![1, id as u8]).collect();
         bodies.push(vec![2, 0, 1 << 2, 2 << 2, 3 << 2]);
+        if link {
+            bodies.push(ack(self.got()));
+        }
         for (slot, generation) in self.held() {
             bodies.push(body_within(32, |writer| {
                 writer.byte(3);
@@ -82,6 +95,16 @@ impl Peer {
         bodies
     }
 
+    /// How many messages it says that it has got (LNK-2). Those that come again are not among them.
+    pub fn got(&self) -> u64 {
+        u64::from(self.has_hello) + self.received - self.again
+    }
+
+    /// There is another connection, over which messages come again from the one behind `got` on.
+    pub fn goes_on_from(&mut self, got: u64) {
+        self.again += self.got() - got;
+    }
+
     /// Ids of the session's calls that have no Return.
     pub fn asked(&self) -> Vec<u16> {
         self.asked.iter().filter(|&(_, &balance)| balance > 0).map(|(&id, _)| id).collect()
@@ -91,4 +114,39 @@ impl Peer {
     pub fn held(&self) -> Vec<(u32, u16)> {
         self.held.iter().map(|(&slot, &generation)| (slot, generation)).filter(|&(slot, _)| slot > 0).collect()
     }
+}
+
+/// The peer's Hello.
+pub fn hello(link: bool) -> Vec<u8> {
+    body_within(128, |writer| {
+        writer.put(&[0x10, 1, 1, u8::from(link)]);
+        let Limits { max_message, imports, answers, call_bytes, handles, levels } = LIMITS;
+        for limit in [max_message, imports, answers.into(), call_bytes, handles.into(), levels.into()] {
+            writer.varint(limit.into());
+        }
+        writer.put(&[0; 16]);
+        writer.varint(1);
+        if link {
+            writer.put(&[0x71; 16]);
+            writer.varint(512);
+            writer.varint(0);
+        }
+    })
+}
+
+/// What it says of what it has got.
+pub fn ack(got: u64) -> Vec<u8> {
+    body_within(16, |writer| {
+        writer.byte(0x12);
+        writer.varint(got);
+    })
+}
+
+/// The answer to Resume.
+pub fn resume_ok(token: [u8; 16], got: u64) -> Vec<u8> {
+    body_within(32, |writer| {
+        writer.byte(0x16);
+        writer.put(&token);
+        writer.varint(got);
+    })
 }

@@ -2,21 +2,24 @@
 
 use farref_core::Uuid;
 use farref_core::frame::{Split, split};
-use farref_core::message::{Descriptor, ErrorCode, FinishMode, Limits, Op};
+use farref_core::message::{Descriptor, ErrorCode, FinishMode, Limits, Op, Resume};
 use farref_core::session::{
-    Answer, Call, Callee, Config, Event, Host, Import, LinkMode, ObjectKey, Question, Ref, Reference, Request, Session,
+    Answer, Call, Callee, Config, Event, Host, Import, LinkMode, ObjectKey, Question, Ref, Reference, Request,
+    ResumeRefused, Session,
 };
 
 use super::input::Input;
 use super::peer::{self, Peer};
 use super::script;
-use crate::sim::{BASELINE, body_within, hello};
+use crate::sim::{BASELINE, body_within};
 
 const LIMITS: Limits = Limits { max_message: 128, imports: 6, answers: 4, call_bytes: 256, handles: 3, levels: 3 };
 const EXPORTS: u32 = 6;
 const OUT_BYTES: usize = 1024;
+const TOKEN: [u8; 16] = [0x70; 16];
 
-/// The input says what the host does and, byte by byte, the bodies that the peer sends.
+/// The input says what the host does and, byte by byte, the bodies that the peer sends; its first byte whether the session has
+/// a link, and then connections are lost as well.
 ///
 /// Nothing panics, the tables keep to the limits, all that the session says is well formed, and if the session goes on to
 /// the end, then a peer and a host that put everything right find nothing left behind (MSG-1, REF-3, CAL-2, ADM-6, ADM-7).
@@ -35,7 +38,7 @@ pub fn session_script(bytes: &[u8]) {
 
 fn drive(bytes: &[u8], mut message: impl FnMut(&mut Program, &mut Input<'_>)) {
     let mut input = Input::new(bytes);
-    let mut program = Program::new();
+    let mut program = Program::new(input.byte() & 1 == 1);
     while let Some(step) = input.next() {
         match step & 7 {
             0..=2 => message(&mut program, &mut input),
@@ -43,6 +46,7 @@ fn drive(bytes: &[u8], mut message: impl FnMut(&mut Program, &mut Input<'_>)) {
             4 => program.call(step >> 3, input.byte()),
             5 => program.let_go(step >> 3),
             6 => program.cancel(step >> 3),
+            _ if step >> 3 & 3 == 3 => program.reconnect(&mut input),
             _ => program.send(),
         }
         program.poll();
@@ -56,6 +60,8 @@ fn drive(bytes: &[u8], mut message: impl FnMut(&mut Program, &mut Input<'_>)) {
 /// The session, what its host has in hands, and what its peer knows.
 struct Program {
     session: Session<Host>,
+    /// Of the last attempt to resume it (LNK-5).
+    attempt: u32,
     peer: Peer,
     calls: Vec<Answer>,
     questions: Vec<Asked>,
@@ -69,7 +75,7 @@ struct Asked {
 }
 
 impl Program {
-    fn new() -> Self {
+    fn new(link: bool) -> Self {
         let mut session = Session::new(Config {
             limits: LIMITS,
             exports: EXPORTS,
@@ -78,11 +84,12 @@ impl Program {
             store_bytes: 512,
             peer: Uuid::nil(),
             incarnation: 0,
-            link: LinkMode::Off,
+            link: if link { LinkMode::Resume { token: TOKEN, park: 0 } } else { LinkMode::Off },
         });
-        let Ok(Some(Event::Ready)) = session.handle(&hello(peer::LIMITS)) else { panic!("not ready") };
+        let Ok(Some(Event::Ready)) = session.handle(&peer::hello(link)) else { panic!("not ready") };
         let held = vec![Import::DIRECTORY];
-        Self { session, peer: Peer::default(), calls: Vec::new(), questions: Vec::new(), held }
+        let peer = Peer::default();
+        Self { session, attempt: 0, peer, calls: Vec::new(), questions: Vec::new(), held }
     }
 
     fn receive(&mut self, body: &[u8]) {
@@ -198,14 +205,51 @@ impl Program {
 
     /// Takes the output, all of which the peer can read.
     fn send(&mut self) {
-        let output = self.session.transmit().to_vec();
-        self.session.transmitted(output.len());
-        let mut rest = &output[..];
-        while let Split::Record { body, rest: more } = split(rest, 256) {
-            rest = more;
-            self.peer.read(body);
+        loop {
+            let output = self.session.transmit().to_vec();
+            self.session.transmitted(output.len());
+            let mut rest = &output[..];
+            while let Split::Record { body, rest: more } = split(rest, 256) {
+                rest = more;
+                self.peer.read(body);
+            }
+            assert!(rest.is_empty(), "{rest:02x?}");
+            if output.is_empty() {
+                break;
+            }
         }
-        assert!(rest.is_empty(), "{rest:02x?}");
+    }
+
+    /// The connection is lost, and one of both opens another (LNK-4). The peer says that it has got all that it has read, or
+    /// so many messages less; an attempt that comes too late changes nothing (LNK-5).
+    fn reconnect(&mut self, input: &mut Input<'_>) {
+        let how = input.byte();
+        if !self.session.is_resumable() || self.session.ended().is_some() {
+            return;
+        }
+        let got = self.peer.got().saturating_sub(u64::from(how >> 2));
+        match how & 3 {
+            0 | 1 => {
+                self.attempt += 1;
+                let resumed = self.session.accept(&Resume { token: TOKEN, attempt: self.attempt, got });
+                assert!(resumed.is_ok() || self.session.ended().is_some(), "{resumed:?}");
+            }
+            2 => {
+                let before = self.session.clone();
+                let resumed = self.session.accept(&Resume { token: TOKEN, attempt: self.attempt, got });
+                assert_eq!(resumed, Err(ResumeRefused::Superseded));
+                assert!(self.session == before, "nothing has changed");
+                return;
+            }
+            _ => {
+                assert!(self.session.park());
+                self.session.resume();
+                self.attempt += 1;
+                self.send();
+                self.receive(&peer::resume_ok(if got > 0 { TOKEN } else { [0; 16] }, got));
+            }
+        }
+        self.peer.goes_on_from(got);
     }
 
     fn check(&self) {
@@ -239,7 +283,7 @@ impl Program {
             }
             self.send();
             let before = self.session.ordinals().0;
-            for body in self.peer.amends() {
+            for body in self.peer.amends(self.session.is_resumable()) {
                 self.receive(&body);
                 assert_eq!(self.session.ended(), None, "{body:02x?} is what an honest peer sends");
             }

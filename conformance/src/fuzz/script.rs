@@ -3,7 +3,7 @@
 use farref_core::codec::Writer;
 
 use super::input::Input;
-use super::peer::Peer;
+use super::peer::{self, Peer};
 use crate::sim::body_within;
 
 /// The values of a message, good and bad.
@@ -57,7 +57,12 @@ pub fn message(input: &mut Input<'_>, peer: &Peer) -> Vec<u8> {
         }
         _ => match head >> 3 {
             0..=7 => writer.put(&[5 + (head >> 3), 1, 2]),
-            8..=15 => writer.put(&[18 + (head >> 3 & 7)]),
+            8..=10 => writer.put(&peer::ack(peer.got() + u64::from(head >> 3 & 3))),
+            11 => writer.put(&peer::ack(peer.got().saturating_sub(input.byte().into()))),
+            12 => writer.byte(19),
+            13 => writer.put(&peer::resume_ok([0; 16], peer.got())),
+            14 => writer.put(&[23, 0, 0]),
+            15 => writer.put(&[25]),
             16..=23 => writer.put(&[4, 1 << (head >> 3 & 7)]),
             24..=29 => writer.put(input.run()),
             30 => writer.put(&[0x11, 0, 0, 0]),
