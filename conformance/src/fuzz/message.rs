@@ -58,7 +58,7 @@ fn write(writer: &mut Writer<'_>, message: &Message<'_>) {
         Message::Call(call) => {
             let mut head = if call.pipelined { 0x20 } else { 0 };
             head |= if call.handles.is_empty() { 0 } else { HANDLES };
-            head |= if call.parent.is_some() { EXTENSION } else { 0 };
+            head |= if call.parent.is_some() || call.deadline.is_some() { EXTENSION } else { 0 };
             writer.byte(head);
             writer.varint(call.id.into());
             match call.target {
@@ -67,10 +67,20 @@ fn write(writer: &mut Writer<'_>, message: &Message<'_>) {
             }
             writer.varint(call.op.number());
             write_handles(writer, call.handles);
-            if let Some(parent) = call.parent {
-                writer.blob(&body_within(8, |writer| {
-                    writer.byte(1 << 1);
-                    writer.varint(parent.into());
+            if call.parent.is_some() || call.deadline.is_some() {
+                writer.blob(&body_within(24, |writer| {
+                    let consequence = call.deadline.map(|deadline| deadline.consequence as u64).filter(|&way| way > 0);
+                    let fields = [
+                        (1, call.parent.map(u64::from)),
+                        (2, call.deadline.map(|deadline| deadline.remaining.into())),
+                        (3, consequence),
+                    ];
+                    for (key, value) in fields {
+                        if let Some(value) = value {
+                            writer.byte(key << 1);
+                            writer.varint(value);
+                        }
+                    }
                 }));
             }
             writer.put(call.values);
@@ -120,6 +130,9 @@ fn write(writer: &mut Writer<'_>, message: &Message<'_>) {
                 writer.varint(offer.replay.into());
                 writer.varint(offer.park.into());
             }
+            if hello.features & 2 != 0 {
+                writer.varint(hello.patience.into());
+            }
         }
         Message::Close(close) => {
             writer.byte(0x11);
@@ -132,6 +145,10 @@ fn write(writer: &mut Writer<'_>, message: &Message<'_>) {
             writer.varint(*got);
         }
         Message::Ping => writer.byte(0x13),
+        Message::Goodbye(received) => {
+            writer.byte(0x18);
+            writer.varint(*received);
+        }
         Message::Resume(resume) => {
             writer.byte(0x15);
             writer.put(&resume.token);

@@ -85,6 +85,7 @@ impl Program {
             peer: Uuid::nil(),
             incarnation: 0,
             link: if link { LinkMode::Resume { token: TOKEN, park: 0 } } else { LinkMode::Off },
+            patience: None,
         });
         let Ok(Some(Event::Ready)) = session.handle(&peer::hello(link)) else { panic!("not ready") };
         let held = vec![Import::DIRECTORY];
