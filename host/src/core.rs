@@ -253,6 +253,7 @@ impl Core {
                 Notice::Freed(key) => self.garbage.extend(self.objects.remove(key).map(Garbage::object)),
                 // Threads cannot be stopped; the call goes on, and its caller is told what happened.
                 Notice::Interrupted(_) | Notice::DeadlineExceeded(_) => {}
+                Notice::Down { .. } => {}
             }
         }
     }

@@ -138,7 +138,7 @@ impl Core {
     }
 
     fn read_handle(&mut self, shared: &Arc<Shared>, handle: Descriptor) -> Value {
-        let is_owned = matches!(handle, Descriptor::Sender { .. });
+        let is_owned = handle.of_sender().is_some();
         let resolved = self.session.resolve(handle);
         self.read_resolved(shared, resolved, is_owned)
     }
@@ -146,7 +146,7 @@ impl Core {
     /// `is_owned` says that a hold of an import came with it.
     fn read_resolved(&mut self, shared: &Arc<Shared>, resolved: Option<CoreReference>, is_owned: bool) -> Value {
         match resolved {
-            Some(CoreReference::Import(import)) => {
+            Some(CoreReference::Import(import) | CoreReference::Weak(import)) => {
                 Value::Reference(Reference::Remote(self.proxy(shared, import, is_owned)))
             }
             Some(CoreReference::Local(key)) => match self.objects.get(key) {
@@ -163,8 +163,8 @@ impl Core {
 
     /// The handles of a message that is not read any further are let go.
     pub fn release_references(&mut self, handles: Handles<'_>) {
-        for handle in handles.filter(|handle| matches!(handle, Descriptor::Sender { .. })) {
-            if let Some(CoreReference::Import(import)) = self.session.resolve(handle) {
+        for handle in handles.filter(|handle| handle.of_sender().is_some()) {
+            if let Some(CoreReference::Import(import) | CoreReference::Weak(import)) = self.session.resolve(handle) {
                 let _ = self.session.release(import);
             }
         }

@@ -130,6 +130,8 @@ pub enum Action<'f> {
     Hash,
     /// All contents, in one Return (OPS-4).
     Force,
+    /// Of a weak reference: the object that it is for, or none (REF-10).
+    Upgrade,
 }
 
 /// The arguments of a call.
@@ -290,7 +292,8 @@ impl Reply<'_> {
         self.session.resolve_kept(handle)
     }
 
-    /// Keeps a reference from the arguments beyond the call. Give it back with [`Session::release`].
+    /// Keeps a reference from the arguments beyond the call. Give it back with [`Session::release`]. One that is lent cannot be
+    /// kept: it is stale after the reply.
     pub fn keep(&mut self, import: Import) {
         self.session.retain(import);
     }
@@ -482,7 +485,9 @@ impl<'r> Dispatcher<'r> {
             Receiver::Import(_) => reply.refuse(ErrorCode::NotKept, 0),
         };
         for handle in request.handles {
-            if let (Descriptor::Sender { .. }, Some(Reference::Import(import))) = (handle, session.resolve(handle)) {
+            // What was lent is gone with the reply (REF-9).
+            let resolved = handle.of_sender().and_then(|_| session.resolve(handle));
+            if let Some(Reference::Import(import) | Reference::Weak(import)) = resolved {
                 let _ = session.release(import);
             }
         }
@@ -583,6 +588,7 @@ fn perform(object: &mut dyn Object, request: &Request<'_>, reply: Reply<'_>) -> 
         (Op::Equals, Some(other), None) => Action::Equals(other),
         (Op::Hash, None, _) => Action::Hash,
         (Op::Force, None, _) => Action::Force,
+        (Op::Upgrade, None, _) => Action::Upgrade,
         (Op::Describe, None, _) => {
             return reply.value(|writer| {
                 writer.tuple(members.len())?;

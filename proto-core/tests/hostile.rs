@@ -369,7 +369,7 @@ fn handles_of_malformed_messages_are_released() {
 #[test]
 fn n13_unknown_kinds_are_answered_unimplemented() {
     let (mut side, _) = side();
-    for kind in [5, 9, 15, 9, 5] {
+    for kind in [6, 9, 15, 9, 6] {
         assert_eq!(side.receive(&[kind, 1, 2, 3]), Ok(()));
     }
     assert_eq!(side.session.ordinals().1, 5);
@@ -378,7 +378,7 @@ fn n13_unknown_kinds_are_answered_unimplemented() {
         assert_eq!(side.receive(&[kind]), Ok(()));
     }
     assert_eq!(side.session.ordinals().1, 5);
-    let kinds: u32 = 1 << 5 | 1 << 9 | 1 << 15 | 1 << 20 | 1 << 31;
+    let kinds: u32 = 1 << 6 | 1 << 9 | 1 << 15 | 1 << 20 | 1 << 31;
     let expected = body(|writer| {
         writer.byte(4);
         writer.varint(kinds.into());

@@ -249,3 +249,13 @@ fn random_traffic_ends_at_the_baseline_on_a_host() {
 fn random_traffic_ends_at_the_baseline_on_fixed_storage() {
     (1..500).for_each(|seed| soak(micro(), seed));
 }
+
+/// What a device has for each slot and each call, bytes: tables are most of what a session takes.
+#[test]
+fn entries_are_small() {
+    use farref_core::session::{AnswerEntry, ExportEntry, ImportEntry, QuestionEntry};
+    let sizes =
+        [size_of::<ExportEntry>(), size_of::<ImportEntry>(), size_of::<QuestionEntry>(), size_of::<AnswerEntry>()];
+    let most = [32, 16, 40, 80];
+    assert!(sizes.iter().zip(most).all(|(size, most)| *size <= most), "{sizes:?}");
+}

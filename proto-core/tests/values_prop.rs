@@ -146,6 +146,7 @@ proptest! {
             }
             Ok(Message::Finish(entries)) => prop_assert!(entries.count() > 0),
             Ok(Message::Release(entries)) => prop_assert!(entries.count() > 0),
+            Ok(Message::Down(entries)) => prop_assert!(entries.count() > 0),
             _ => {}
         }
     }

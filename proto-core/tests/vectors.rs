@@ -318,6 +318,8 @@ fn message_json(message: &Message<'_>) -> Json {
                 Descriptor::Sender { slot, generation } => json!({"sender": [slot, generation]}),
                 Descriptor::Receiver { slot, generation } => json!({"receiver": [slot, generation]}),
                 Descriptor::Answer(id) => json!({"answer": id}),
+                Descriptor::Borrowed { slot, generation } => json!({"borrowed": [slot, generation]}),
+                Descriptor::Weak { slot, generation } => json!({"weak": [slot, generation]}),
             })
             .collect()
     };
@@ -348,6 +350,10 @@ fn message_json(message: &Message<'_>) -> Json {
         }),
         Message::Release(entries) => json!({
             "kind": "release", "upto": entries.upto, "entries": entries.map(|entry| json!(entry)).collect::<Vec<_>>(),
+        }),
+        Message::Down(entries) => json!({
+            "kind": "down",
+            "entries": entries.map(|(slot, generation, reason)| json!([slot, generation, reason.number()])).collect::<Vec<_>>(),
         }),
         Message::Unimplemented(kinds) => json!({"kind": "unimplemented", "kinds": kinds}),
         Message::Hello(Hello { version_min, version_max, features, limits, peer, incarnation, link, patience }) => {

@@ -11,10 +11,10 @@ import collections, heapq, inspect, itertools, operator, os, struct, subprocess,
 import weakref
 
 PREAMBLE = b"\xfffarref\n"
-CALL, RETURN, FINISH, RELEASE, UNIMPLEMENTED, HELLO, CLOSE, ACK, PING = 0, 1, 2, 3, 4, 16, 17, 18, 19
+CALL, RETURN, FINISH, RELEASE, UNIMPLEMENTED, DOWN, HELLO, CLOSE, ACK, PING = 0, 1, 2, 3, 4, 5, 16, 17, 18, 19
 RESUME, RESUME_OK, SESSION_GONE, GOODBYE = 21, 22, 23, 24
 (OP_CALL, GET_ATTR, SET_ATTR, DEL_ATTR, CALL_METHOD, LENGTH, GET_ITEM, SET_ITEM, DEL_ITEM, CONTAINS, ITERATE, NEXT,
- TEXT, EQUALS, HASH, FORCE, DESCRIBE) = range(17)
+ TEXT, EQUALS, HASH, FORCE, DESCRIBE, UPGRADE) = range(18)
 CALL_MEMBER = 64
 CODES = ("Raised NoSuchObject NoSuchMember Unsupported BadArguments AccessDenied Malformed Overloaded TableFull "
          "ResultTooLarge Broken PromiseCycle Cancelled NotKept TooDeep NoSuchAnswer Revoked DeadlineExceeded").split()
@@ -298,7 +298,7 @@ def parse(body):
     """The message in a record's body. Malformed if the envelope is; the values are left where `values` stands."""
     c, kind, flags, m = Cursor(body, 1), body[0] & 0x1F, body[0] >> 5, types.SimpleNamespace()
     m.kind, m.size = kind, len(body)
-    if not (kind <= UNIMPLEMENTED or HELLO <= kind <= PING or RESUME <= kind <= GOODBYE):
+    if not (kind <= DOWN or HELLO <= kind <= PING or RESUME <= kind <= GOODBYE):
         return m
     if flags and kind > RETURN:
         raise Malformed("undefined flag")
@@ -313,7 +313,7 @@ def parse(body):
         m.deadline = parse_deadline(fields) if kind == CALL else None
         m.error = c.varint(U32) if kind == RETURN and flags & 1 else None
         if not (m.parent is None or isinstance(m.parent, int) and m.parent <= U16) or kind == RETURN and any(
-                h[0] == "answer" for h in m.handles):
+                h[0] in ("answer", "borrowed") for h in m.handles):
             raise Malformed("parent or descriptor")
         m.values = c
         return m
@@ -342,6 +342,11 @@ def parse(body):
         m.attempt = c.varint(U32) if kind == RESUME else None
         m.incarnation = c.varint() if kind == SESSION_GONE else None
         m.got = c.varint()
+    elif kind == DOWN:
+        m.entries = []
+        while c.left() or not m.entries:
+            n = c.varint(U32 << 1 | 1)
+            m.entries.append((n >> 1, c.varint(U16, 1) if n & 1 else 0, c.varint(254)))
     else:
         m.upto, m.entries = c.varint(U32) if kind == RELEASE else None, []
         while c.left() or not m.entries:
@@ -355,13 +360,15 @@ def parse(body):
 
 
 def parse_named(c, bits):
-    """A call's target (2 bits) or a descriptor (3 bits): ("sender" | "receiver" | "answer", number, generation)."""
+    """A call's target (2 bits) or a descriptor (3 bits): (kind, number, generation); kind is "sender", "receiver", "answer",
+    or of the sender's objects "borrowed" (REF-9) or "weak" (REF-10)."""
     head = c.varint()
     n, g = head >> bits, head & 1 if bits == 2 else head >> 2 & 1
-    kind = ("receiver", "answer")[head >> 1 & 1] if bits == 2 else ("sender", "receiver", "answer", None)[head & 3]
-    if kind is None or kind == "answer" and g or n > (U16 if kind == "answer" else U32):
+    kind = ("receiver", "answer")[head >> 1 & 1] if bits == 2 else ("sender", "receiver", "answer", "scoped")[head & 3]
+    if kind == "answer" and g or n > (U16 if kind == "answer" else U32):
         raise Malformed("target or descriptor")
-    return kind, n, c.varint(U16, 1) if g else 0
+    generation = c.varint(U16, 1) if g else 0
+    return ("borrowed", "weak")[c.varint(1)] if kind == "scoped" else kind, n, generation
 
 
 def parse_extension(cursor):
@@ -464,10 +471,10 @@ def value_item(v, key):
 
 def perform(obj, op, args, named):
     """Applies an operation to a local object or value. Special methods are looked up on the type, as Python does."""
-    is_value, arity = isinstance(obj, VALUES), (None, 1, 2, 1, None, 0, 1, 2, 1, 1, 0, 1, None, 1, 0, 0, 0)
+    is_value, arity = isinstance(obj, VALUES), (None, 1, 2, 1, None, 0, 1, 2, 1, 1, 0, 1, None, 1, 0, 0, 0, 0)
     if op >= CALL_MEMBER:
         op, args = CALL_METHOD, (op - CALL_MEMBER,) + tuple(args)
-    if op > DESCRIBE or is_value and op not in (LENGTH, GET_ITEM, CONTAINS, EQUALS, TEXT, FORCE):
+    if op > UPGRADE or is_value and op not in (LENGTH, GET_ITEM, CONTAINS, EQUALS, TEXT, FORCE):
         raise CallFailed("Unsupported", op)
     if op == CALL_METHOD and not args or arity[op] not in (None, len(args)) or named and op not in (0, CALL_METHOD):
         raise CallFailed("BadArguments", "wrong number of arguments")
@@ -488,6 +495,8 @@ def perform(obj, op, args, named):
         return same(obj, args[0]) if is_value else type(obj).__eq__(obj, args[0])
     if op == DESCRIBE:
         return describe(obj)
+    if op == UPGRADE and isinstance(obj, Weak):
+        return obj._ref()
     if op == FORCE:
         for kind, tag in (list, 0x0A), (set, 0x0B), (frozenset, 0x0B), (dict, 0x0C):
             if isinstance(obj, kind) and not is_value:
@@ -522,6 +531,20 @@ class Roots:
 
     def __getitem__(self, name):
         return getattr(self, member(self, name))
+
+
+class Lent:
+    """An argument that is lent to its call: the other side holds it until the Return, and no Release is needed (REF-9)."""
+
+    def __init__(self, obj):
+        self.obj = obj
+
+
+class Weak:
+    """A weak reference to send: `op(remote, UPGRADE)` gives the object, or none when it is gone (REF-10)."""
+
+    def __init__(self, obj):
+        self._ref = weakref.ref(obj)
 
 
 # ---- proxies ----
@@ -562,7 +585,14 @@ class Target:
 
 
 class Remote(Target):
-    """An object of the other side. `_state` is (slot, generation). Dropping the last copy marks the slot (REL-1)."""
+    """An object of the other side. `_state` is (slot, generation), or None when it was lent to a call that has returned.
+    Dropping the last copy marks the slot (REL-1). `_down` is why it is down, if it is (REF-8)."""
+
+    _down = None
+
+    def __init__(self, conn, state, weak=False):
+        super().__init__(conn, state)
+        self.__dict__["_weak"] = weak
 
 
 class Promise(Target):
@@ -612,6 +642,7 @@ class Question:
         self.dependents = self.waiters = 0
         self.value = self.error = None
         self.abandoned = False
+        self.lent = []  # slots that were lent to it
         self.work = []  # calls that name this one as their parent run where it is waited for
 
 
@@ -623,7 +654,8 @@ class Answer:
         self.names, self.waiting, self.handles = [], set(), []  # waiting: the named answers that have not settled
         self.target = self.values = self.parent = self.value = self.error = None
         self.op = self.level = self.dependents = 0
-        self.started = self.returned = self.finished = False
+        self.lent = []  # slots that were lent to it
+        self.started = self.returned = self.finished = self.revoked = False
         self.deadline = None  # when it is over, by our clock, and what its caller does then
 
     def __lt__(self, other):
@@ -636,14 +668,25 @@ NO_ANSWER = Answer(None, 0, 0, False)
 class Export:
     def __init__(self):
         self.obj, self.generation, self.issued, self.last_sent, self.live = None, 0, -1, 0, False
+        self.scope = self.down = None  # the id of the call that it is lent to; why it is revoked
+
+
+class Tombstone:
+    """What the handle of a revoked object names (REF-8)."""
+
+    def __init__(self, reason):
+        self.reason = reason
 
 
 MISSING = object()  # what a stale handle names
 
 
-def is_missing(objects):
-    """Whether one is stale, by identity: decoding runs no code of users, and so none of their comparisons (CAL-7)."""
-    return any(o is MISSING for o in objects)
+def failure_of(objects):
+    """The error of a message in which one is stale or revoked, by identity: decoding runs no code of users, and so none of
+    their comparisons (CAL-7)."""
+    if any(o is MISSING for o in objects):
+        return CallFailed("NoSuchObject")
+    return next((CallFailed("Revoked", o.reason) for o in objects if type(o) is Tombstone), None)
 
 
 serving = threading.local()  # .answer: the call that this thread is running
@@ -661,6 +704,9 @@ class Connection:
         self._sent = self._received = 0  # ordinals (MSG-2)
         self._out, self._finish, self._unknown, self._work = [PREAMBLE], [], 0, []
         self._dropped = collections.deque()  # slots whose proxy is gone, perhaps: the mark of REL-1
+        self._gone = collections.deque()  # weak references whose object is gone
+        self._lent, self._downs = {}, {}  # imports that are lent, slot -> call id; that are down, slot -> reason
+        self._highest = 0  # the highest slot that came
         self.unimplemented = 0
         self._leaving, self._said, self._heard = False, None, None  # Goodbyes: the ordinals when they were (CLS-2)
         directory = self.exports[0]
@@ -712,6 +758,31 @@ class Connection:
             self._part()
         self.wait_closed()
 
+    def revoke(self, obj, reason=1):
+        """Withdraws an object: calls on it that have not started fail, and the other side is told (REF-8). False if the other
+        side does not hold it. Sent again it is a new reference."""
+        with self._cond:
+            slot = self._slot_of.get(id(obj))
+            if not slot or self.exports[slot].obj is not obj:
+                return False
+            del self._slot_of[id(obj)]
+            export = self.exports[slot]
+            export.obj, export.down = None, reason
+            for answer in sorted(self.answers.values()):
+                if answer.returned and answer.value is obj:
+                    answer.value, answer.error, answer.revoked = None, CallFailed("Revoked", reason), True
+            for answer in sorted(self.answers.values()):
+                if not answer.started and not answer.returned and (
+                        answer.target is obj or any(a.revoked for a in answer.names)):
+                    self._settle(answer, error=CallFailed("Revoked", reason))
+            if export.scope is None and not self.closed:
+                put(body := bytearray([DOWN]), slot << 1 | (export.generation > 0))
+                if export.generation:
+                    put(body, export.generation)
+                put(body, reason)
+                self._enqueue(body)
+            return True
+
     def wait_closed(self):
         """Waits until the session is over, and its last words are written."""
         with self._cond:
@@ -737,7 +808,9 @@ class Connection:
         self._cond.notify_all()
 
     def _chores(self):
-        """Finish and Release ride in front of the next output."""
+        """Finish and Release ride in front of the next output, and the Down of weak references."""
+        while self._gone:
+            self.revoke(self._gone.popleft(), 0)
         finish, self._finish = self._finish, []
         if finish:
             body = bytearray([FINISH])
@@ -750,8 +823,9 @@ class Connection:
         while self._dropped and len(body) < self.peer["max_message"] - 12:
             slot = self._dropped.popleft()
             generation, proxy = self.imports.get(slot, (0, lambda: 0))
-            if proxy() is None:  # not named again since: still marked
+            if proxy() is None and slot not in self._lent:  # not named again since: still marked
                 del self.imports[slot]
+                self._downs.pop(slot, None)
                 put(body, slot << 1 | (generation > 0))
                 if generation:
                     put(body, generation)
@@ -817,6 +891,8 @@ class Connection:
                     if local.error or not (isinstance(local.value, Remote) and local.value._conn is self):
                         return self._locally(local, op, args)
                     target = local.value
+                if isinstance(target, Remote) and (target._state is None or target._down is not None):
+                    raise CallFailed(*("NoSuchObject",) if target._state is None else ("Revoked", target._down))
                 call_id = next((i for i in range(self.peer["answers"]) if i not in self.questions), None)
                 spent = sum(q.size for q in self.questions.values() if not q.returned)
                 if call_id is not None:
@@ -833,7 +909,7 @@ class Connection:
             for n in names:
                 n.dependents += 1
             self._enqueue(body)
-            self._note_sent(undo)
+            self._note_sent(undo, q)
             if deadline and deadline[1] != LATE:
                 after(deadline[0], self._late, q, deadline[1])
             return Promise(self, q)
@@ -892,11 +968,18 @@ class Connection:
                 names.append(obj._state)
                 n, kind, generation = obj._state.id, 2, 0
             elif isinstance(obj, Remote) and obj._conn is self:
+                if obj._state is None:
+                    raise CallFailed("NoSuchObject")  # it was lent, and is gone
                 (n, generation), kind = obj._state, 1
             elif isinstance(obj, (Member, Promise)):
                 raise TypeError("wait for it first")
             else:
-                (n, generation), kind = self._export(obj, undo), 0
+                lent = isinstance(obj, Lent)
+                if lent and names is None:
+                    raise TypeError("only arguments are lent")
+                obj = obj.obj if lent else obj
+                n, generation, is_new = self._export(obj, undo, lent)
+                kind = 3 if lent and is_new or isinstance(obj, Weak) else 0
             if (n, kind) not in index:
                 if len(index) >= self.peer["handles"]:
                     raise CallFailed("TableFull")
@@ -904,6 +987,8 @@ class Connection:
                 put(handles, n << 3 | (generation > 0) << 2 | kind)
                 if generation:
                     put(handles, generation)
+                if kind == 3:
+                    put(handles, int(isinstance(obj, Weak)))
             return index[n, kind]
 
         def settled(v):
@@ -917,7 +1002,7 @@ class Connection:
             raise
         return out, handles, len(index), undo
 
-    def _export(self, obj, undo):
+    def _export(self, obj, undo, lent=False):
         slot = self._slot_of.get(id(obj))
         if slot is None:
             if self._free:
@@ -929,23 +1014,31 @@ class Connection:
                 raise CallFailed("TableFull")  # ADM-3
             export = self.exports[slot]
             export.obj, export.live, self._slot_of[id(obj)] = obj, True, slot
-            undo.append((slot, True))
+            undo.append((slot, True, lent))
+            if isinstance(obj, Weak) and obj._ref():
+                weakref.finalize(obj._ref(), self._gone.append, obj).atexit = False
         else:
-            undo.append((slot, False))
-        return slot, self.exports[slot].generation
+            undo.append((slot, False, lent))
+        return slot, self.exports[slot].generation, any(n == slot and new for n, new, _ in undo)
 
     def _undo(self, undo):
-        for slot, new in undo:
+        for slot, new, _ in undo:
             if new:
                 export = self.exports[slot]
                 del self._slot_of[id(export.obj)]
                 export.obj, export.live = None, False
                 self._free.append(slot)
 
-    def _note_sent(self, undo):
-        for slot, _ in undo:
-            self.exports[slot].last_sent = self._sent  # REF-4
-            self.exports[slot].issued = max(self.exports[slot].issued, self.exports[slot].generation)
+    def _note_sent(self, undo, question=None):
+        for slot, new, lent in undo:
+            export = self.exports[slot]
+            export.last_sent = self._sent  # REF-4
+            export.issued = max(export.issued, export.generation)
+            if lent and new:
+                export.scope = question.id
+                question.lent.append(slot)
+            elif not lent or export.scope != question.id:
+                export.scope = None  # a later send ends it for good (REF-9)
 
     def _write(self):
         try:
@@ -1016,6 +1109,9 @@ class Connection:
         elif m.kind == RELEASE:
             for slot, generation in m.entries:
                 self._on_release(m.upto, slot, generation)
+        elif m.kind == DOWN:
+            for slot, generation, reason in m.entries:
+                self._on_down(slot, generation, reason)
         elif m.kind == HELLO:
             self.peer = dict(m.limits, id=m.peer, incarnation=m.incarnation)
             if (m.peer, m.incarnation) == self._own:
@@ -1035,18 +1131,44 @@ class Connection:
         elif m.kind != PING:  # which says that it is there, and no more
             self._unknown |= 1 << m.kind  # merged; the writer sends it (MSG-3)
 
-    def _enter(self, handles):
-        """Enters the handles of a message (REF-3). Gives objects, an Answer for a promise, MISSING for a stale one."""
+    def _enter(self, handles, answer=None):
+        """Enters the handles of a message (REF-3), that of the call that `answer` is for. Gives objects, an Answer for a promise,
+        MISSING for a stale one, a Tombstone for a revoked one."""
         if len(handles) > self.ours["handles"]:
             raise Fault("ADM-7", "too many handles")
-        enter = dict(sender=self._import, receiver=self._exported, answer=lambda n, _: self.answers.get(n, NO_ANSWER))
-        return [enter[kind](n, generation) for kind, n, generation in handles]
+
+        def imported(n, generation, kind):
+            is_new, lent = n not in self.imports, self._lent.get(n)
+            remote = self._import(n, generation, kind == "weak")
+            if kind == "borrowed" and is_new and n:
+                self._lent[n] = answer.id
+                answer.lent.append(n)
+            elif lent is not None and not (kind == "borrowed" and lent == answer.id):
+                del self._lent[n]  # it is like any other from now on (REF-9)
+            return remote
+
+        enter = dict(sender=imported, borrowed=imported, weak=imported,
+                     receiver=lambda n, generation, _: self._exported(n, generation),
+                     answer=lambda n, *_: self.answers.get(n, NO_ANSWER))
+        return [enter[kind](n, generation, kind) for kind, n, generation in handles]
 
     def _exported(self, slot, generation):
         export = self.exports[slot] if slot < len(self.exports) else Export()
-        return export.obj if export.live and export.generation == generation else MISSING  # REF-5
+        if not export.live or export.generation != generation:
+            return MISSING  # REF-5
+        return export.obj if export.down is None else Tombstone(export.down)
 
-    def _import(self, slot, generation):
+    def _on_down(self, slot, generation, reason):
+        if not 0 < slot <= self._highest:
+            raise Fault("REF-8", "the end of what was never sent")
+        known, proxy = self.imports.get(slot, (None, None))
+        if known == generation:
+            self._downs.setdefault(slot, reason)
+            remote = proxy()
+            if remote is not None:
+                remote.__dict__["_down"] = self._downs[slot]
+
+    def _import(self, slot, generation, weak=False):
         if slot >= self.ours["imports"] and slot:
             raise Fault("REF-6", "slot above the limit")
         if slot == 0:
@@ -1056,9 +1178,12 @@ class Connection:
         known, proxy = self.imports.get(slot, (generation, lambda: None))
         if known != generation:
             raise Fault("REF-6", "live import of another generation")
+        if slot in self._downs:
+            raise Fault("REF-8", "a handle that is down")
+        self._highest = max(self._highest, slot)
         remote, dropped = proxy(), self._dropped
         if remote is None:
-            remote = Remote(self, (slot, generation))
+            remote = Remote(self, (slot, generation), weak)
             self.imports[slot] = generation, weakref.ref(remote, lambda _: dropped.append(slot))
         return remote
 
@@ -1070,7 +1195,7 @@ class Connection:
         if m.size + sum(a.size for a in self.answers.values() if not a.returned) > self.ours["call_bytes"]:
             raise Fault("ADM-7", "call_bytes exceeded")
         answer = Answer(m.id, self._received, m.size, m.pipelined)
-        answer.op, answer.handles = m.op, self._enter(m.handles)
+        answer.op, answer.handles = m.op, self._enter(m.handles, answer)
         if m.parent is not None:
             parent = answer.parent = self.questions.get(m.parent)
             if parent is None or parent.returned:
@@ -1078,29 +1203,29 @@ class Connection:
             answer.level = parent.level + 1
             if answer.level >= self.ours["levels"]:
                 raise Fault("ADM-7", "too many levels")
-        [answer.target] = self._enter([m.target])
+        answer.target, = self._enter([m.target])
         self.answers[m.id] = answer
         names = {a for a in [answer.target, *answer.handles] if isinstance(a, Answer)}
         if len(names) > 4:
             raise Fault("ANS-2", "a message names at most 4 answers")
-        failure = None if all(a.pipelined for a in names) else "NoSuchAnswer"
-        if is_missing([answer.target, *answer.handles]):
-            failure = "NoSuchObject"
+        failure = None if all(a.pipelined for a in names) else CallFailed("NoSuchAnswer")
+        failure = failure_of([answer.target, *answer.handles]) or failure
         try:
             answer.values = m.values, m.values.pos
             m.values.values(answer.handles, True)
         except Malformed:
-            failure = "Malformed"  # it comes before the others (section 9)
+            failure = CallFailed("Malformed")  # it comes before the others (section 9)
         if failure:
-            return self._settle(answer, error=CallFailed(failure))
+            return self._settle(answer, error=failure)
         if m.deadline:
             answer.deadline = time.monotonic() + m.deadline[0] / 1000, m.deadline[1]
         answer.names, answer.waiting = names, {a for a in names if not a.returned}
         for a in names:
             a.dependents += 1
-        broken = next((a.error for a in names if a.error), None)
+        broken = next((a for a in names if a.error), None)
         if broken:
-            self._settle(answer, error=CallFailed("Broken", code_of(broken)))
+            failure = CallFailed("Broken", code_of(broken.error))
+            self._settle(answer, error=CallFailed("Revoked", *broken.error.values) if broken.revoked else failure)
         elif m.deadline and m.deadline[0] == 0 and m.deadline[1] != LATE:
             self._settle(answer, error=CallFailed("DeadlineExceeded"))
         elif not answer.waiting:
@@ -1124,8 +1249,8 @@ class Connection:
                 raise Malformed("Return")
             if code == 0 and not (len(values) == 1 and isinstance(values[0], BaseException)):
                 raise Malformed("Raised")
-            if is_missing(handles):
-                q.error = CallFailed("NoSuchObject")
+            if failure_of(handles):
+                q.error = failure_of(handles)
             elif code is None:
                 q.value = values[0] if values else None
             else:
@@ -1133,6 +1258,9 @@ class Connection:
         except Malformed:
             q.error = CallFailed("Malformed")
         q.returned = True
+        for slot in q.lent:  # after the handles were looked up (REF-9)
+            if self.exports[slot].live and self.exports[slot].scope == q.id:
+                self._free_slot(slot)
         self._hand_over(q)
         for n in q.names:
             n.dependents -= 1
@@ -1167,11 +1295,18 @@ class Connection:
         if upto < 0 or not 0 < slot < len(self.exports) or generation > self.exports[slot].issued:
             raise Fault("REL-4", "a release of what was never sent")
         export = self.exports[slot]
-        if export.live and export.generation == generation and export.last_sent <= upto:  # REL-2
+        if export.live and export.generation == generation and export.last_sent <= upto and export.scope is None:
+            self._free_slot(slot)  # REL-2
+
+    def _free_slot(self, slot):
+        export = self.exports[slot]
+        if export.down is None:
             del self._slot_of[id(export.obj)]
-            export.obj, export.live, export.generation = None, False, (generation + 1) & 0xFFFF
-            export.issued = 0xFFFF if generation == 0xFFFF else export.issued  # it wraps: any may have been issued
-            self._free.append(slot)
+        export.obj = export.scope = export.down = None
+        # When it wraps, any may have been issued.
+        export.issued = 0xFFFF if export.generation == 0xFFFF else export.issued
+        export.live, export.generation = False, (export.generation + 1) & 0xFFFF
+        self._free.append(slot)
 
     # -- serving --
 
@@ -1205,6 +1340,12 @@ class Connection:
         self._enqueue(head + out)
         self._note_sent(undo)
         answer.value, answer.error, answer.returned = None if error else value, error, True
+        for slot in answer.lent:  # it is gone, whoever holds it (REF-9)
+            if self._lent.get(slot) == answer.id:
+                remote = self.imports.pop(slot)[1]()
+                del self._lent[slot]
+                if remote is not None:
+                    remote.__dict__["_state"] = None
         for other in sorted(self.answers.values()):
             if answer in other.waiting:
                 other.waiting.remove(answer)

@@ -349,7 +349,7 @@ class Counter:
 
 def case_an_unknown_kind_is_answered_unimplemented():
     s = Script({"add": Counter().add})
-    s.send("05 01 02 03", "19", "00 00 00 40 85")  # kinds 5 and 25, then add(5) by member number
+    s.send("06 01 02 03", "19", "00 00 00 40 85")  # kinds 6 and 25, then add(5) by member number
     got = sorted([s.next(), s.next()])
     # Merged into one or sent as two, and both before or after the Return: it is sent when there is room.
     while not any(g.startswith("01") for g in got):
@@ -358,7 +358,7 @@ def case_an_unknown_kind_is_answered_unimplemented():
     for g in got:
         if g.startswith("04"):
             bits |= Cursor(bytes.fromhex(g), 1).varint()
-    while bits != 1 << 5 | 1 << 25:
+    while bits != 1 << 6 | 1 << 25:
         bits |= Cursor(bytes.fromhex(s.next()), 1).varint()
     assert "01 00 85" in got, got
 
@@ -381,11 +381,88 @@ def case_a_stale_release_changes_nothing():
     s.closed("REL-4")
 
 
+def case_what_is_revoked_is_down():
+    objects = [[1], [2]]
+    s = Script({"item": lambda i: objects[i]})
+    s.send("20 00 00 40 80")
+    assert s.next() == "41 00 01 08 0d 00"
+    assert not s.conn.revoke(objects[1])
+    assert s.conn.revoke(objects[0])
+    assert s.next() == "05 02 01"
+    s.send("00 01 04 05", "40 01 00 40 01 09 80", "00 01 02 05")  # a call of it, it comes home, its promise: all Revoked
+    assert [s.next() for _ in range(3)] == ["21 01 10 81"] * 3
+    s.send("02 00", "03 02 02", "00 01 04 05")  # released, it is no more
+    assert s.next() == "21 01 01"
+    s.send("00 01 00 40 80")  # sent again it is a new reference
+    assert s.next() == "41 01 01 0c 01 0d 00"
+
+
+def next_after_flush(script):
+    gc.collect()
+    script.conn.flush()
+    return script.next()
+
+
+def case_nothing_is_called_that_is_down():
+    kept = []
+    s = Script({"keep": kept.append, "perform": lambda: wait(kept[0]()), "drop": kept.clear})
+    s.send("40 00 00 40 01 08 0d 00")
+    assert s.next() == "01 00"
+    s.send("05 02 01", "00 00 00 41")
+    assert s.next() == "21 00 10 81", "nothing was called"
+    s.send("05 02 00", "00 00 00 42")  # told once; the second is ignored
+    assert sorted([s.next(), next_after_flush(s)]) == ["01 00", "03 05 02"]
+    s.send("05 02 01", "40 00 00 40 01 08 0d 00")  # it crossed the Release; the slot is sent again
+    assert s.next() == "01 00"
+
+
+def case_what_is_lent_is_not_released():
+    kept = []
+    s = Script({"keep": kept.append, "perform": lambda: wait(kept[0]()), "drop": kept.clear})
+    s.send("40 00 00 40 01 0b 00 0d 00")
+    assert s.next() == "01 00"
+    s.send("00 00 00 41")
+    assert s.next() == "21 00 01", "nothing was called"
+    s.send("00 00 00 42", "00 01 00 05")
+    assert sorted([s.next(), s.next()])[0] == "01 00"
+    assert s.conn.tables()["imports"] == 0
+    with session() as conn:
+        before = conn._sent
+        assert wait(conn.root.call(farref.Lent(lambda n: n + 1), 3)) == 4
+        assert conn.tables()["exports"] == 0, "freed by the Return"
+        assert conn._sent - before == 2, "a call and a Return"
+        # Lent and sent: it stays until it is released.
+        f = lambda: 1
+        assert wait(conn.root.call(farref.Lent(f))) == 1
+        assert wait(conn.root.same(f)) is f
+
+
+def case_weak_references_are_upgraded():
+    class Thing:
+        pass
+
+    thing = Thing()
+    weak = farref.Weak(thing)
+    s = Script({"weak": lambda: weak, "other": lambda: None})
+    s.send("00 00 00 40")
+    assert s.next() == "41 00 01 0b 01 0d 00"
+    s.send("00 00 04 11")
+    assert s.next() == "41 00 01 10 0d 00"
+    s.send("03 02 04", "00 00 00 41")
+    assert s.next() == "01 00"
+    del thing
+    gc.collect()
+    s.send("00 00 00 41")
+    assert sorted([s.next(), s.next()]) == ["01 00", "05 02 00"]
+    s.send("00 00 04 11")
+    assert s.next() == "21 00 10 80"
+
+
 def case_faults_end_the_session():
     for rule, bodies in {
         "HEL-1": [HELLO], "CAL-2": ["01 07"], "FRM-2": [], "CAL-6": ["80 00 00 40 02 02 05 80"],
         "REL-4": ["03 00 20"], "REF-6": ["40 00 00 40 01 80 80 80 08 80"], "ADM-7": ["00 ff 7f 00 40"],
-        "MSG-1": ["00 80"],
+        "MSG-1": ["00 80"], "REF-8": ["05 28 01"],
     }.items():
         s = Script()
         s.send(*bodies)
@@ -553,8 +630,8 @@ def message_as_json(m):
     def handle(h, export="export"):
         kind, n, generation = h
         return {"answer": n} if kind == "answer" else {kind: [n, generation]}
-    kinds = {0: "call", 1: "return", 2: "finish", 3: "release", 4: "unimplemented", 16: "hello", 17: "close",
-             18: "ack", 19: "ping", 21: "resume", 22: "resume ok", 23: "session gone", 24: "goodbye"}
+    kinds = {0: "call", 1: "return", 2: "finish", 3: "release", 4: "unimplemented", 5: "down", 16: "hello",
+             17: "close", 18: "ack", 19: "ping", 21: "resume", 22: "resume ok", 23: "session gone", 24: "goodbye"}
     out = {"kind": kinds.get(m.kind, "unknown")}
     if m.kind in (0, 1):
         out.update(id=m.id, handles=[handle(h) for h in m.handles], values=m.values.data[m.values.pos:].hex())
@@ -570,6 +647,8 @@ def message_as_json(m):
         out.update(entries=[[n, ("done", "abandon", "interrupt")[mode]] for n, mode in m.entries])
     elif m.kind == 3:
         out.update(upto=m.upto, entries=[list(e) for e in m.entries])
+    elif m.kind == 5:
+        out.update(entries=[list(e) for e in m.entries])
     elif m.kind == 4:
         out.update(kinds=m.kinds)
     elif m.kind == 16:

@@ -104,6 +104,13 @@ fn write(writer: &mut Writer<'_>, message: &Message<'_>) {
             writer.varint(entries.upto.into());
             entries.for_each(|(slot, generation)| write_slot(writer, u64::from(slot) << 1, 1, generation));
         }
+        Message::Down(entries) => {
+            writer.byte(5);
+            entries.for_each(|(slot, generation, reason)| {
+                write_slot(writer, u64::from(slot) << 1, 1, generation);
+                writer.varint(reason.number().into());
+            });
+        }
         Message::Unimplemented(kinds) => {
             writer.byte(4);
             writer.varint((*kinds).into());
@@ -178,6 +185,14 @@ fn write_handles(writer: &mut Writer<'_>, handles: farref_core::message::Handles
             Descriptor::Sender { slot, generation } => write_slot(writer, u64::from(slot) << 3, 4, generation),
             Descriptor::Receiver { slot, generation } => write_slot(writer, u64::from(slot) << 3 | 1, 4, generation),
             Descriptor::Answer(id) => writer.varint(u64::from(id) << 3 | 2),
+            Descriptor::Borrowed { slot, generation } => {
+                write_slot(writer, u64::from(slot) << 3 | 3, 4, generation);
+                writer.byte(0);
+            }
+            Descriptor::Weak { slot, generation } => {
+                write_slot(writer, u64::from(slot) << 3 | 3, 4, generation);
+                writer.byte(1);
+            }
         }
     }
 }

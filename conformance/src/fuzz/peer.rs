@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use farref_core::message::{Descriptor, Limits, Message};
+use farref_core::message::{Limits, Message};
 use farref_core::value::{Top, Values};
 
 use crate::sim::body_within;
@@ -59,7 +59,7 @@ impl Peer {
         };
         assert!(handles.len() <= LIMITS.handles.into());
         for handle in handles {
-            if let Descriptor::Sender { slot, generation } = handle {
+            if let Some((slot, generation)) = handle.of_sender() {
                 assert!(slot < LIMITS.imports);
                 self.held.insert(slot, generation);
             }

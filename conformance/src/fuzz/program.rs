@@ -108,7 +108,7 @@ impl Program {
                         let asked = self.questions.swap_remove(open.expect("each call ends once (CAL-2)"));
                         assert!(!asked.abandoned, "its result is not wanted");
                         let imports = returned.handles.filter_map(|handle| match self.session.resolve(handle) {
-                            Some(Reference::Import(import)) => Some(import),
+                            Some(Reference::Import(import) | Reference::Weak(import)) => Some(import),
                             _ => None,
                         });
                         self.held.extend(imports);
@@ -327,6 +327,7 @@ fn noted(session: &Session<Host>, request: Request<'_>) -> (Answer, Vec<Import>)
     assert_eq!({ args }.count(), args.len());
     let holds = handles.filter_map(|handle| match (handle, session.resolve(handle)) {
         (Descriptor::Sender { .. }, Some(Reference::Import(import))) => Some(import),
+        (Descriptor::Weak { .. }, Some(Reference::Weak(import))) => Some(import),
         _ => None,
     });
     (call, holds.collect())

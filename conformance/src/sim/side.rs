@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use farref_core::dispatch::{Dispatcher, Object, Objects, Root};
 use farref_core::frame::{Split, split};
-use farref_core::message::{Descriptor, ErrorCode, Handles, Limits};
+use farref_core::message::{Descriptor, DownReason, ErrorCode, Handles, Limits};
 use farref_core::session::{
     Answer, Call, CallError, Callee, Config, Ended, Event, Import, Kept, Notice, ObjectKey, Question, Receiver, Ref,
     Reference, Request, Return, Session, Storage,
@@ -120,6 +120,8 @@ pub struct Side<S: Storage> {
     pub interrupted: Vec<Answer>,
     /// Calls of this side whose deadline has passed.
     pub late: Vec<Question>,
+    /// References that this side was told to be down.
+    pub down: Vec<(Import, DownReason)>,
     objects: Table,
     permanent: BTreeSet<ObjectKey>,
     roots: Vec<Root>,
@@ -140,6 +142,7 @@ impl<S: Storage + 'static> Side<S> {
             freed: Vec::new(),
             interrupted: Vec::new(),
             late: Vec::new(),
+            down: Vec::new(),
             objects: Table::default(),
             permanent: BTreeSet::new(),
             roots: Vec::new(),
@@ -279,6 +282,7 @@ impl<S: Storage + 'static> Side<S> {
                     }
                     Some(Notice::Interrupted(answer)) => self.interrupted.push(answer),
                     Some(Notice::DeadlineExceeded(question)) => self.late.push(question),
+                    Some(Notice::Down { import, reason }) => self.down.push((import, reason)),
                     None => break,
                 }
             }
@@ -326,10 +330,11 @@ impl<S: Storage + 'static> Side<S> {
             Err(_) => assert_eq!(self.session.refuse(answer, ErrorCode::Overloaded, 0), Ok(())),
         }
         for handle in request.handles {
-            // What an answer settled to is not the host's to give back.
-            if let (Descriptor::Sender { .. }, Some(Reference::Import(import))) = (handle, self.session.resolve(handle))
+            // What an answer settled to is not the host's to give back, and what was lent may be gone.
+            if let (Descriptor::Sender { .. }, Some(Reference::Import(import) | Reference::Weak(import))) =
+                (handle, self.session.resolve(handle))
             {
-                assert_eq!(self.session.release(import), Ok(()));
+                let _ = self.session.release(import);
             }
         }
     }
@@ -342,7 +347,7 @@ impl<S: Storage + 'static> Side<S> {
             Err(code) => Err(Failure { code, values: returned.values.map(owned).collect() }),
         };
         let imports = returned.handles.filter_map(|handle| match session.resolve(handle) {
-            Some(Reference::Import(import)) => Some(import),
+            Some(Reference::Import(import) | Reference::Weak(import)) => Some(import),
             _ => None,
         });
         let note = Returned { outcome, held: imports.collect(), at: self.now };
@@ -388,7 +393,7 @@ pub(crate) fn own_with<'s>(
 ) -> Owned {
     let plain = |reference| match reference {
         Reference::Local(key) => OwnedValue::Reference(Ref::Local(key)),
-        Reference::Import(import) => OwnedValue::Reference(Ref::Import(import)),
+        Reference::Import(import) | Reference::Weak(import) => OwnedValue::Reference(Ref::Import(import)),
         Reference::None | Reference::Value(_) => OwnedValue::None,
     };
     OwnedValue::substitute(value, &mut |index| match named(index) {

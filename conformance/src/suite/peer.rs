@@ -499,7 +499,7 @@ impl Peer {
             Said::Close { code, rule } => self.closed = Some((code, rule)),
             Said::Ping => self.pings += 1,
             Said::Goodbye(received) => self.goodbye = Some(received),
-            Said::Hello(_) | Said::Unknown(_) | Said::Link(_) => {}
+            Said::Down(_) | Said::Hello(_) | Said::Unknown(_) | Said::Link(_) => {}
         }
         Ok(())
     }

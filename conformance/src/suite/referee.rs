@@ -23,6 +23,10 @@ pub(super) struct Referee {
     exported: HashMap<(u32, u16), Option<u64>>,
     /// The subject's slots that the tester holds, with their generation.
     held: HashMap<u32, u16>,
+    /// What the subject has lent to its calls: call and slot (REF-9).
+    borrowed: HashSet<(u16, u32)>,
+    /// What the tester has lent to its calls: call and handle.
+    lent: HashMap<(u32, u16), u16>,
 }
 
 #[derive(Default)]
@@ -46,6 +50,8 @@ impl Referee {
             theirs: HashMap::new(),
             exported: HashMap::from([((0, 0), Some(0))]),
             held: HashMap::new(),
+            borrowed: HashSet::new(),
+            lent: HashMap::new(),
         }
     }
 
@@ -55,10 +61,13 @@ impl Referee {
         match Message::read(body) {
             Ok(Message::Call(call)) => {
                 self.open.insert(call.id);
-                self.export(call.handles);
+                self.export(call.handles, Some(call.id));
             }
             Ok(Message::Return(returned)) => {
-                self.export(returned.handles);
+                self.export(returned.handles, None);
+                let ended: Vec<_> =
+                    self.borrowed.extract_if(|(call, _)| *call == returned.id).map(|(_, slot)| slot).collect();
+                self.held.retain(|held, _| !ended.contains(held));
                 let names = match self.theirs.get_mut(&returned.id) {
                     Some(call) => {
                         call.returned = true;
@@ -84,11 +93,17 @@ impl Referee {
         }
     }
 
-    fn export(&mut self, handles: impl Iterator<Item = Descriptor>) {
+    fn export(&mut self, handles: impl Iterator<Item = Descriptor>, call: Option<u16>) {
         for handle in handles {
-            if let Descriptor::Sender { slot, generation } = handle {
-                self.exported.insert((slot, generation), Some(self.sent));
+            let Some(theirs) = handle.of_sender() else { continue };
+            match (handle, call) {
+                (Descriptor::Borrowed { .. }, Some(call)) if !self.is_exported(theirs.0, theirs.1) => {
+                    self.lent.insert(theirs, call);
+                }
+                (Descriptor::Borrowed { .. }, _) if self.lent.get(&theirs).copied() == call => {}
+                _ => drop(self.lent.remove(&theirs)),
             }
+            self.exported.insert(theirs, Some(self.sent));
         }
     }
 
@@ -109,8 +124,13 @@ impl Referee {
                 if !self.open.remove(&returned.id) {
                     return Err(broken("CAL-2", format!("a Return of call {}, which is not open", returned.id)));
                 }
-                self.enter(&returned.handles)
+                self.enter(&returned.handles, None)?;
+                // Nothing more may be said of what was lent to the call (REF-9).
+                let ended: Vec<_> = self.lent.extract_if(|_, call| *call == returned.id).collect();
+                self.exported.extend(ended.into_iter().map(|(theirs, _)| (theirs, None)));
+                Ok(())
             }
+            Said::Down(entries) => entries.iter().try_for_each(|&(slot, generation, _)| self.on_down(slot, generation)),
             Said::Finish(entries) => entries.iter().try_for_each(|&(id, mode)| self.on_finish(id, mode)),
             Said::Release { upto, entries } => self.on_release(*upto, entries),
             Said::Hello(_) => Err(broken("HEL-1", "a second Hello".to_owned())),
@@ -159,7 +179,7 @@ impl Referee {
                 None => return Err(broken("ANS-2", format!("a call that names answer {name}, which is no promise"))),
             }
         }
-        self.enter(&call.handles)?;
+        self.enter(&call.handles, Some(call.id))?;
         let pending: usize = self.theirs.values().filter(|call| !call.returned).map(|call| call.length).sum();
         if pending + call.length > self.limits.call_bytes as usize {
             return Err(broken("ADM-2", format!("{} bytes of calls at a time", pending + call.length)));
@@ -175,6 +195,9 @@ impl Referee {
             return Err(broken("REL-1", format!("a Release up to {upto}, which was not sent yet")));
         };
         for entry in entries {
+            if self.lent.contains_key(entry) {
+                return Err(broken("REF-9", format!("a Release of {entry:?}, which was lent to it")));
+            }
             match self.exported.get_mut(entry).filter(|_| entry.0 > 0) {
                 Some(last_sent) if last_sent.is_some_and(|last| last <= upto) => *last_sent = None,
                 Some(_) => {}
@@ -207,14 +230,36 @@ impl Referee {
         Ok(())
     }
 
+    fn on_down(&mut self, slot: u32, generation: u16) -> Result<(), Failure> {
+        if slot == 0 || slot >= self.limits.imports {
+            return Err(broken("REF-8", format!("a Down of slot {slot}, which was never sent")));
+        }
+        if self.borrowed.iter().any(|(_, lent)| *lent == slot) {
+            return Err(broken(
+                "REF-8",
+                format!("a Down of slot {slot} in generation {generation}, which it has lent"),
+            ));
+        }
+        Ok(())
+    }
+
     /// Enters the handles of a message (REF-3).
-    fn enter(&mut self, handles: &[Descriptor]) -> Result<(), Failure> {
+    fn enter(&mut self, handles: &[Descriptor], call: Option<u16>) -> Result<(), Failure> {
         if handles.len() > self.limits.handles.into() {
             return Err(broken("ADM-3", format!("a message with {} handles", handles.len())));
         }
         for handle in handles {
             match *handle {
-                Descriptor::Sender { slot, generation } => {
+                Descriptor::Sender { slot, generation }
+                | Descriptor::Borrowed { slot, generation }
+                | Descriptor::Weak { slot, generation } => {
+                    match (handle, call) {
+                        (Descriptor::Borrowed { .. }, Some(call)) if !self.held.contains_key(&slot) => {
+                            self.borrowed.insert((call, slot));
+                        }
+                        (Descriptor::Borrowed { .. }, Some(call)) if self.borrowed.contains(&(call, slot)) => {}
+                        _ => self.borrowed.retain(|(_, lent)| *lent != slot),
+                    }
                     if slot >= self.limits.imports && slot > 0 {
                         return Err(broken("REF-6", format!("a handle of slot {slot}, beyond the limit")));
                     }

@@ -2,7 +2,7 @@
 
 use farref_core::codec::{Malformed, Writer};
 use farref_core::message::{
-    Consequence, Deadline, Descriptor, ErrorCode, FinishMode, Handles, Hello, Limits, Message, Op, Target,
+    Consequence, Deadline, Descriptor, DownReason, ErrorCode, FinishMode, Handles, Hello, Limits, Message, Op, Target,
 };
 use farref_core::value::{OwnedException, OwnedValue, Top, Value as Borrowed, ValueError, ValueWriter, Values};
 
@@ -43,6 +43,25 @@ pub fn mine(slot: u32) -> Value {
 /// An object of the tester's in that slot, in a later generation.
 pub fn mine_of(slot: u32, generation: u16) -> Value {
     Value::Reference(Descriptor::Sender { slot, generation })
+}
+
+/// An object of the tester's in that slot, lent to the call that it is an argument of.
+pub fn lent(slot: u32, generation: u16) -> Value {
+    Value::Reference(Descriptor::Borrowed { slot, generation })
+}
+
+/// A Down of slots of the tester's, all in generation 0, with their reasons.
+pub fn down(entries: &[(u32, u8)]) -> Vec<u8> {
+    let mut bytes = vec![0; 1 + 7 * entries.len()];
+    let mut writer = Writer::new(&mut bytes);
+    writer.byte(5);
+    for &(slot, reason) in entries {
+        writer.varint(u64::from(slot) << 1);
+        writer.varint(reason.into());
+    }
+    let length = writer.len();
+    bytes.truncate(length);
+    bytes
 }
 
 /// What the tester's call with that id will answer.
@@ -318,10 +337,14 @@ fn put_handles(writer: &mut Writer<'_>, handles: &[Descriptor]) {
             Descriptor::Sender { slot, generation } => (slot, 0, generation),
             Descriptor::Receiver { slot, generation } => (slot, 1, generation),
             Descriptor::Answer(id) => (id.into(), 2, 0),
+            Descriptor::Borrowed { slot, generation } | Descriptor::Weak { slot, generation } => (slot, 3, generation),
         };
         writer.varint(u64::from(number) << 3 | u64::from(generation != 0) << 2 | kind);
         if generation != 0 {
             writer.varint(generation.into());
+        }
+        if kind == 3 {
+            writer.varint(u64::from(matches!(handle, Descriptor::Weak { .. })));
         }
     }
 }
@@ -336,6 +359,7 @@ pub enum Said {
         upto: u32,
         entries: Vec<(u32, u16)>,
     },
+    Down(Vec<(u32, u16, DownReason)>),
     Unimplemented(u32),
     Hello(Hello),
     Close {
@@ -414,6 +438,7 @@ impl Said {
             }
             Message::Finish(entries) => Self::Finish(entries.collect()),
             Message::Release(entries) => Self::Release { upto: entries.upto, entries: entries.collect() },
+            Message::Down(entries) => Self::Down(entries.collect()),
             Message::Unimplemented(kinds) => Self::Unimplemented(kinds),
             Message::Hello(hello) => Self::Hello(hello),
             Message::Close(close) => Self::Close { code: close.code.number(), rule: close.rule.to_owned() },

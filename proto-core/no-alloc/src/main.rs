@@ -12,7 +12,7 @@ use core::panic::PanicInfo;
 use farref_core::Uuid;
 use farref_core::dispatch::{Action, Arguments, Dispatcher, Done, Member, Object, Reply, Root};
 use farref_core::frame::{PREAMBLE, PreambleScanner, Scan, Split, split};
-use farref_core::message::{CloseCode, FinishMode, Limits, Op};
+use farref_core::message::{CloseCode, DownReason, FinishMode, Limits, Op};
 use farref_core::session::{
     Call, Callee, Config, Event, Import, LinkMode, Micro, Notice, ObjectKey, Question, Reference, Session,
 };
@@ -160,9 +160,14 @@ fn exercise() {
                 Notice::Interrupted(call) => {
                     let _ = session.refuse(call, farref_core::message::ErrorCode::Cancelled, 1);
                 }
+                Notice::Down { import, reason } => {
+                    black_box(reason);
+                    let _ = session.release(import);
+                }
             }
         }
         if black_box(false) {
+            let _ = session.revoke(ObjectKey(1), DownReason::Revoked);
             if let Some(told) = counter.told.take() {
                 let _ = session.cancel(told, FinishMode::Abandon);
             }

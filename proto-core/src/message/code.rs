@@ -76,6 +76,8 @@ numbered! {
         Force = 15,
         /// Members, with their documentation.
         Describe = 16,
+        /// A reference that holds the object, of one that does not; or none (REF-10).
+        Upgrade = 17,
     }
 }
 
@@ -152,6 +154,8 @@ numbered! {
         TooDeep = 14,
         /// No answer has the id that it named.
         NoSuchAnswer = 15,
+        /// The object was withdrawn, or is no more: a [`DownReason`]. Its owner's decision.
+        Revoked = 16,
         /// Its deadline had passed before it could start.
         DeadlineExceeded = 17,
     }
@@ -174,6 +178,47 @@ impl fmt::Display for ErrorCode {
         match self.name() {
             Some(name) => out.write_str(name),
             None => write!(out, "error {}", self.number()),
+        }
+    }
+}
+
+numbered! {
+    /// Why a reference is down (REF-8).
+    DownReason {
+        /// The object has come to its own end.
+        Gone = 0,
+        /// Its owner withdrew it.
+        Revoked = 1,
+        /// It lives elsewhere.
+        Moved = 2,
+        /// It was another peer's, and that one is lost.
+        PeerLost = 3,
+    }
+}
+
+impl DownReason {
+    /// The highest number that a reason has: one byte holds it, or that there is none.
+    pub const MAX: u8 = 254;
+
+    /// The reason of a number.
+    pub fn from_number(number: u8) -> Self {
+        Self::named(number.into()).unwrap_or(Self::Other(number.into()))
+    }
+
+    /// Its number, [`Self::MAX`] at most.
+    pub fn number(self) -> u8 {
+        u8::try_from(self.known_number()).map_or(Self::MAX, |number| number.min(Self::MAX))
+    }
+}
+
+impl fmt::Display for DownReason {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gone => out.write_str("the object is no more"),
+            Self::Revoked => out.write_str("the object was withdrawn by its owner"),
+            Self::Moved => out.write_str("the object has moved"),
+            Self::PeerLost => out.write_str("the object's own peer is lost"),
+            Self::Other(number) => write!(out, "the object is down for reason {number}"),
         }
     }
 }

@@ -22,9 +22,44 @@ pub enum Descriptor {
     },
     /// The answer to an earlier call of the sender.
     Answer(u16),
+    /// The sender's object, lent until the Return of the call that it is an argument of (REF-9).
+    Borrowed {
+        /// Its slot.
+        slot: u32,
+        /// The slot's generation.
+        generation: u16,
+    },
+    /// A weak reference to an object of the sender (REF-10).
+    Weak {
+        /// The weak reference's slot.
+        slot: u32,
+        /// The slot's generation.
+        generation: u16,
+    },
+}
+
+/// Scopes of handles that have one (REF-2).
+mod scope {
+    pub const BORROWED: u64 = 0;
+    pub const WEAK: u64 = 1;
 }
 
 impl Descriptor {
+    /// Slot and generation of an object of the sender, whatever its scope.
+    pub fn of_sender(self) -> Option<(u32, u16)> {
+        match self {
+            Self::Sender { slot, generation }
+            | Self::Borrowed { slot, generation }
+            | Self::Weak { slot, generation } => Some((slot, generation)),
+            Self::Receiver { .. } | Self::Answer(_) => None,
+        }
+    }
+
+    /// Slot and generation of an object of the receiver.
+    pub(crate) fn of_receiver(self) -> Option<(u32, u16)> {
+        if let Self::Receiver { slot, generation } = self { Some((slot, generation)) } else { None }
+    }
+
     pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let head = reader.varint()?;
         let number = u32::try_from(head >> 3).map_err(|_| Malformed)?;
@@ -33,6 +68,11 @@ impl Descriptor {
             0 => Ok(Self::Sender { slot: number, generation }),
             1 => Ok(Self::Receiver { slot: number, generation }),
             2 if generation == 0 => u16::try_from(number).map(Self::Answer).map_err(|_| Malformed),
+            3 => match reader.varint()? {
+                scope::BORROWED => Ok(Self::Borrowed { slot: number, generation }),
+                scope::WEAK => Ok(Self::Weak { slot: number, generation }),
+                _ => Err(Malformed),
+            },
             _ => Err(Malformed),
         }
     }
@@ -42,10 +82,16 @@ impl Descriptor {
             Self::Sender { slot, generation } => (slot, 0, generation),
             Self::Receiver { slot, generation } => (slot, 1, generation),
             Self::Answer(id) => (id.into(), 2, 0),
+            Self::Borrowed { slot, generation } | Self::Weak { slot, generation } => (slot, 3, generation),
         };
         writer.varint(u64::from(number) << 3 | u64::from(generation != 0) << 2 | kind);
         if generation != 0 {
             writer.varint(generation.into());
+        }
+        match self {
+            Self::Borrowed { .. } => writer.varint(scope::BORROWED),
+            Self::Weak { .. } => writer.varint(scope::WEAK),
+            _ => {}
         }
     }
 }

@@ -11,7 +11,7 @@ mod hello;
 use crate::codec::{Malformed, Reader, Writer};
 pub(crate) use deadline::Extension;
 
-pub use code::{CloseCode, ErrorCode, Op};
+pub use code::{CloseCode, DownReason, ErrorCode, Op};
 pub use deadline::{Consequence, Deadline};
 pub use handle::{Descriptor, Handles};
 pub use hello::{Hello, Limits, LinkOffer};
@@ -23,6 +23,7 @@ pub(crate) mod kind {
     pub const FINISH: u8 = 2;
     pub const RELEASE: u8 = 3;
     pub const UNIMPLEMENTED: u8 = 4;
+    pub const DOWN: u8 = 5;
     pub const HELLO: u8 = 16;
     pub const CLOSE: u8 = 17;
     pub const ACK: u8 = 18;
@@ -68,6 +69,8 @@ pub enum Message<'f> {
     Release(Releases<'f>),
     /// Kinds that the peer does not know, a bit each.
     Unimplemented(u32),
+    /// Ends of exports, by their owner.
+    Down(Downs<'f>),
     /// The first message.
     Hello(Hello),
     /// The last message.
@@ -196,6 +199,18 @@ impl Iterator for Releases<'_> {
     }
 }
 
+/// The entries of a Down: slot, generation and reason (REF-8).
+#[derive(Clone, Copy, Debug)]
+pub struct Downs<'f>(Reader<'f>);
+
+impl Iterator for Downs<'_> {
+    type Item = (u32, u16, DownReason);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        down_entry(&mut self.0).ok()
+    }
+}
+
 /// Why the sender ended the session (CLS-1).
 #[derive(Clone, Copy, Debug)]
 pub struct Close<'f> {
@@ -241,6 +256,13 @@ impl<'f> Message<'f> {
                 0 => return Err(Malformed),
                 kinds => Self::Unimplemented(kinds),
             },
+            kind::DOWN => {
+                let entries = reader;
+                while !reader.is_empty() {
+                    down_entry(&mut reader)?;
+                }
+                Self::Down(Downs(not_empty(entries)?))
+            }
             kind::HELLO => return Hello::read(&mut reader).map(Self::Hello),
             kind::CLOSE => {
                 let (code, rule, text) = (reader.varint_u32()?, reader.text()?, reader.text()?);
@@ -381,8 +403,8 @@ impl<'f> Return<'f> {
     pub(crate) fn read(flags: u8, reader: &mut Reader<'f>) -> Result<Self, Malformed> {
         let id = reader.varint_u16()?;
         let handles = Handles::read(flags & flag::HANDLES != 0, reader)?;
-        if { handles }.any(|handle| matches!(handle, Descriptor::Answer(_))) {
-            return Err(Malformed); // only a Call names answers (REF-2)
+        if { handles }.any(|handle| matches!(handle, Descriptor::Answer(_) | Descriptor::Borrowed { .. })) {
+            return Err(Malformed); // only a Call names answers and lends (REF-2)
         }
         read_extension(flags, reader, |_, _| Ok(()))?;
         let error = match flags & flag::ERROR {
@@ -445,12 +467,25 @@ pub(crate) fn write_release_entry(writer: &mut Writer<'_>, slot: u32, generation
     }
 }
 
+fn down_entry(reader: &mut Reader<'_>) -> Result<(u32, u16, DownReason), Malformed> {
+    let (slot, generation) = release_entry(reader)?;
+    match u8::try_from(reader.varint()?) {
+        Ok(reason @ 0..=DownReason::MAX) => Ok((slot, generation, DownReason::from_number(reason))),
+        _ => Err(Malformed),
+    }
+}
+
+pub(crate) fn write_down_entry(writer: &mut Writer<'_>, (slot, generation, reason): (u32, u16, DownReason)) {
+    write_release_entry(writer, slot, generation);
+    writer.varint(reason.number().into());
+}
+
 fn not_empty<'f>(entries: Reader<'f>) -> Result<Reader<'f>, Malformed> {
     if entries.is_empty() { Err(Malformed) } else { Ok(entries) }
 }
 
 fn is_known(kind: u8) -> bool {
-    matches!(kind, 0..=kind::UNIMPLEMENTED | kind::HELLO..=kind::PING | kind::RESUME..=kind::GOODBYE)
+    matches!(kind, 0..=kind::DOWN | kind::HELLO..=kind::PING | kind::RESUME..=kind::GOODBYE)
 }
 
 #[cfg(test)]

@@ -156,8 +156,8 @@ fn numbers_are_kept() {
         assert_eq!(Op::from_number(number.into()).map(Op::number), Some(number.into()));
         assert_eq!(ErrorCode::from_number(number).number(), number.into());
         assert_eq!(CloseCode::from_number(number).number(), number.into());
-        assert_eq!(Op::from_number(number.into()).and_then(Op::name).is_some(), number <= 16);
-        assert_eq!(ErrorCode::from_number(number).name().is_some(), number <= 15 || number == 17);
+        assert_eq!(Op::from_number(number.into()).and_then(Op::name).is_some(), number <= 17);
+        assert_eq!(ErrorCode::from_number(number).name().is_some(), number <= 17);
         assert_eq!(CloseCode::from_number(number).name().is_some(), number <= 4);
     }
     assert_eq!(Op::from_number(1 << 32), None);

@@ -4,7 +4,7 @@ use super::entry::{Answer as Entry, AnswerState, Held, NO_ID, Named, QuestionSta
 use super::kept::StoredHandles;
 use super::receive::fault;
 use super::storage::{Storage, Store, Table};
-use super::{Answer, Ended, Event, Import, Kept, Question, Receiver, Reference, Request, Rule, Session};
+use super::{Answer, Ended, Event, Kept, Question, Receiver, Reference, Request, Rule, Session};
 use super::{kept_key, parked_key};
 use crate::message::{self, Call, Deadline, Descriptor, ErrorCode, FinishMode, Message, Target};
 use crate::value::{Top, Values};
@@ -35,7 +35,7 @@ impl<S: Storage> Session<S> {
     }
 
     pub(super) fn on_call<'f>(&mut self, call: Call<'f>, body: &[u8]) -> Result<Option<Event<'f>>, Ended> {
-        self.enter_handles(call.handles)?;
+        let lent = self.enter_handles(call.handles, Some(call.id))?;
         let level = self.admit(&call, body.len())?;
         let named = named_answers(&call).ok_or(fault(Rule::TooManyNamed))?;
         let (serial, ordinal) = (self.next_serial(), self.received);
@@ -44,7 +44,7 @@ impl<S: Storage> Session<S> {
             return Err(fault(Rule::LimitExceeded));
         };
         *entry = Entry { serial, ordinal, parent, level, pipelined: call.pipelined, ..Entry::default() };
-        entry.bytes = body.len() as u32;
+        (entry.bytes, entry.lent) = (body.len() as u32, lent);
         if call.deadline.is_some() {
             entry.deadline = self.time.set(call.deadline);
         }
@@ -134,20 +134,11 @@ impl<S: Storage> Session<S> {
     pub(super) fn judge<'f>(&self, call: &Call<'f>, named: Named) -> Result<(Held, Values<'f>), (ErrorCode, u64)> {
         let args =
             Values::check(call.values, Top::Arguments, call.handles.len()).map_err(|_| (ErrorCode::Malformed, 0))?;
-        let target = match call.target {
-            Target::Export { slot, generation } => match self.wire_export(slot, generation) {
-                Some(_) => Held::Export(slot),
-                None => return Err((ErrorCode::NoSuchObject, 0)),
-            },
-            Target::Answer(id) => Held::Answer(id),
+        let (target, receiver) = match call.target {
+            Target::Export { slot, generation } => (Held::Export(slot), Some((slot, generation))),
+            Target::Answer(id) => (Held::Answer(id), None),
         };
-        let is_stale = |handle| match handle {
-            Descriptor::Receiver { slot, generation } => self.wire_export(slot, generation).is_none(),
-            _ => false,
-        };
-        if { call.handles }.any(is_stale) {
-            return Err((ErrorCode::NoSuchObject, 0));
-        }
+        self.check_homes(receiver.into_iter().chain(call.handles.filter_map(Descriptor::of_receiver)))?;
         // No call has this id, and a list of named answers cannot hold it.
         let never = Descriptor::Answer(NO_ID);
         if call.target == Target::Answer(NO_ID) || { call.handles }.any(|handle| handle == never) {
@@ -170,6 +161,14 @@ impl<S: Storage> Session<S> {
                 Some(AnswerState::Refused(code, _) | AnswerState::Settled(Settled::Failed(code))) => {
                     return Err((ErrorCode::Broken, code.number()));
                 }
+                Some(AnswerState::Settled(Settled::Revoked(reason))) => {
+                    return Err((ErrorCode::Revoked, reason.number().into()));
+                }
+                Some(AnswerState::Settled(Settled::Reference(Held::Export(slot)))) => {
+                    if let Some(reason) = self.exports.get(slot).and_then(|export| export.dead.reason()) {
+                        return Err((ErrorCode::Revoked, reason.number().into()));
+                    }
+                }
                 Some(AnswerState::Settled(Settled::NotKept)) => return Err((ErrorCode::NotKept, 0)),
                 Some(AnswerState::Settled(_)) => {}
                 Some(AnswerState::Waiting | AnswerState::Ready | AnswerState::Running) => settled = false,
@@ -186,10 +185,10 @@ impl<S: Storage> Session<S> {
         let deadline = self.time.left(entry.deadline).map(|deadline| deadline.remaining);
         let receiver = match target {
             Held::Export(slot) => Receiver::Object(self.exports.get(slot)?.key),
-            Held::Import { slot, generation } => Receiver::Import(Import { slot, generation }),
+            Held::Import { slot, generation } => Receiver::Import(self.import(slot, generation)),
             Held::Answer(named) => match self.resolve(Descriptor::Answer(named))? {
                 Reference::Local(key) => Receiver::Object(key),
-                Reference::Import(import) => Receiver::Import(import),
+                Reference::Import(import) | Reference::Weak(import) => Receiver::Import(import),
                 Reference::Value(kept) => Receiver::Value(kept),
                 Reference::None => Receiver::Value(Kept(named)),
             },
@@ -307,10 +306,12 @@ impl<S: Storage> Session<S> {
         self.cancels -= u32::from(entry.cancel.take().is_some());
         self.answer_bytes -= u64::from(core::mem::take(&mut entry.bytes));
         self.unhold(target);
+        self.end_borrows(id);
         for named in named.iter() {
             if let Some(entry) = self.answers.get_mut(named.into()) {
                 entry.waiters = entry.waiters.saturating_sub(1);
             }
+            self.let_go_if_revoked(named);
             self.close_answer(named);
         }
         if waiters > 0 {
@@ -331,7 +332,7 @@ impl<S: Storage> Session<S> {
         match settled {
             Settled::Reference(held) => self.unhold(held),
             Settled::Kept => self.drop_kept(id),
-            Settled::None | Settled::NotKept | Settled::Failed(_) => {}
+            Settled::None | Settled::NotKept | Settled::Failed(_) | Settled::Revoked(_) => {}
         }
     }
 
@@ -339,11 +340,9 @@ impl<S: Storage> Session<S> {
         let mut handles = StoredHandles::new(&self.store, kept_key(id));
         while let Some(handle) = handles.next(&self.store) {
             match handle {
-                Descriptor::Sender { slot, .. } => self.unhold_export(slot),
-                Descriptor::Receiver { slot, generation } => {
-                    let _ = self.release(Import { slot, generation });
-                }
-                Descriptor::Answer(_) => {}
+                Descriptor::Sender { slot, .. } | Descriptor::Weak { slot, .. } => self.unhold_export(slot),
+                Descriptor::Receiver { slot, generation } => self.release_entry(slot, generation),
+                Descriptor::Answer(_) | Descriptor::Borrowed { .. } => {}
             }
         }
         self.store.remove(kept_key(id));

@@ -1,6 +1,6 @@
 //! What the host commands. A command that cannot be done says so before anything has changed.
 
-use super::entry::{Named, QuestionState, Settled};
+use super::entry::{ExportState, Named, QuestionState, Settled};
 use super::handles::{PinError, held_by, write_references};
 use super::kept::{StoredHandles, read_kept};
 use super::outgoing::AppendError;
@@ -60,7 +60,8 @@ impl<S: Storage> Session<S> {
         }
         let target = match call.callee {
             Callee::Import(import) if !self.holds(import) => return Err(CallError::BadTarget),
-            Callee::Import(Import { slot, generation }) => Target::Export { slot, generation },
+            Callee::Import(import) if let Some(reason) = self.down(import) => return Err(CallError::Revoked(reason)),
+            Callee::Import(Import { slot, generation, .. }) => Target::Export { slot, generation },
             Callee::Promise(promise) => {
                 self.check_promise(promise)?;
                 Target::Answer(promise.id)
@@ -113,7 +114,7 @@ impl<S: Storage> Session<S> {
         let length = match appended {
             Ok(length) => length,
             Err(error) => {
-                self.unpin(call.references, None);
+                self.unpin(call.references);
                 if let AppendError::NoRoom = error {
                     self.lacks_room();
                 }
@@ -126,7 +127,6 @@ impl<S: Storage> Session<S> {
             }
         };
         self.sent += 1;
-        self.unpin(call.references, Some(self.sent));
         named.iter().for_each(|id| {
             if let Some(question) = self.questions.get_mut(id.into()) {
                 question.dependents += 1;
@@ -150,6 +150,7 @@ impl<S: Storage> Session<S> {
                 ..Default::default()
             };
         }
+        self.note_sent(call.references, Some(id));
         Ok(Question { id, serial })
     }
 
@@ -199,7 +200,8 @@ impl<S: Storage> Session<S> {
             return Err(ReplyError::Ended(ended));
         }
         let pipelined = self.running_answer(call).ok_or(ReplyError::NoSuchCall)?.pipelined;
-        if let Some(index) = references.iter().position(|reference| matches!(reference, Ref::Promise(_))) {
+        let only_in_a_call = |reference: &Ref| matches!(reference, Ref::Promise(_) | Ref::Borrowed(_));
+        if let Some(index) = references.iter().position(only_in_a_call) {
             return Err(ReplyError::BadReference(index));
         }
         if references.len() > self.peer_limits().handles.into() {
@@ -225,7 +227,7 @@ impl<S: Storage> Session<S> {
         let length = match appended {
             Ok(length) => length,
             Err(error) => {
-                self.unpin(references, None);
+                self.unpin(references);
                 if let AppendError::NoRoom = error {
                     self.lacks_room();
                 }
@@ -237,7 +239,7 @@ impl<S: Storage> Session<S> {
             }
         };
         self.sent += 1;
-        self.unpin(references, Some(self.sent));
+        self.note_sent(references, None);
         let settled = match error {
             Some(code) => Settled::Failed(code),
             None if pipelined => self.keep(call.id, length),
@@ -280,13 +282,16 @@ impl<S: Storage> Session<S> {
     pub fn poll_notice(&mut self) -> Option<Notice> {
         while let Some(slot) = self.freed.pop(&mut self.exports) {
             let Some(export) = self.exports.get_mut(slot) else { continue };
-            export.listed = false;
-            if export.wire || export.holds > 0 || export.pins > 0 {
+            export.state = ExportState::Used;
+            if !export.is_let_go() {
                 continue; // sent again meanwhile
             }
             let key = export.key;
             self.forget_export(slot, false);
             return Some(Notice::Freed(key));
+        }
+        if let Some(down) = self.poll_down() {
+            return Some(down);
         }
         for id in 0..self.answers.len() as u32 {
             if self.cancels == 0 {
@@ -326,6 +331,10 @@ impl<S: Storage> Session<S> {
         let body = pending.get(pending.len().saturating_sub(length)..).unwrap_or_default();
         let Some((handles, values)) = read_kept(body) else { return Settled::NotKept };
         let Some(first) = values.first() else { return Settled::None };
+        // It is the caller's own, and gone with this very Return (REF-9).
+        if { handles }.any(|handle| self.gives_back_lent(handle)) {
+            return Settled::NotKept;
+        }
         // Whatever else the list has: entries need not be named (VAL-6).
         if let Value::Reference(index) = first
             && let Some(handle) = handles.get(index)

@@ -1,8 +1,10 @@
 //! The entries of the four tables, and the lists that run through them.
 
+use core::num::{NonZeroU8, NonZeroU16};
+
 use super::storage::Table;
 use super::time::Due;
-use crate::message::{Consequence, ErrorCode, FinishMode, MAX_ANSWERS_NAMED};
+use crate::message::{Consequence, DownReason, ErrorCode, FinishMode, MAX_ANSWERS_NAMED};
 
 /// Names one of our objects. Whoever hosts objects chooses it; one object has one key as long as it is exported, and
 /// [`ObjectKey::DIRECTORY`] is the directory.
@@ -23,8 +25,9 @@ pub(crate) const NO_ID: u16 = u16::MAX;
 /// One of our objects that the peer may hold, or that an answer holds.
 ///
 /// ```text
-///  free ── intern ──► pinned ── commit ──► on the wire ── Release ──► (held by answers) ──► freed ── polled ──► free
-///                        └──── abort ────► free                  ▲────── sent again ──────────┘
+///  free ── intern ──► used ── commit ──► on the wire ── Release ──► (held by answers) ──► freed ── polled ──► free
+///                       └──── abort ───► free                  ▲────── sent again ──────────┘
+///  on the wire ── revoke ──► tombstone ── freed, polled ──► tombstone without an object ── Release ──► free
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Export {
@@ -32,20 +35,82 @@ pub struct Export {
     pub(crate) generation: u16,
     /// The first generation in which the slot named this object.
     pub(crate) born: u16,
-    /// Whether it has an object.
-    pub(crate) used: bool,
-    /// Whether the peer may hold it.
-    pub(crate) wire: bool,
-    /// Whether it is in the list of freed objects.
-    pub(crate) listed: bool,
-    /// Descriptors in a message that is being written (REF-4).
-    pub(crate) pins: u16,
+    pub(crate) state: ExportState,
+    /// Set for good when the object is revoked; on the wire that is a tombstone (REF-8).
+    pub(crate) dead: Death,
+    /// The call that it is lent to (REF-9).
+    pub(crate) scope: Option<Scope>,
     /// Calls and answers that hold the object (CAL-4, ANS-4).
     pub(crate) holds: u32,
     pub(crate) key: ObjectKey,
-    /// Ordinal of the last message that carried it (REF-4).
+    /// Ordinal of the last message that carried it (REF-4); 0 if the peer does not hold it.
     pub(crate) last_sent: u64,
+    /// In the list of free slots or of freed objects.
     pub(crate) next: u32,
+    /// In the list of those whose Down is due, or of what its scope's call was lent. 0 if in neither.
+    pub(crate) also: u32,
+}
+
+impl Export {
+    /// Whether the peer may hold it.
+    pub fn wire(&self) -> bool {
+        self.last_sent > 0
+    }
+
+    /// Whether nobody holds its object any more: a tombstone holds none.
+    pub fn is_let_go(&self) -> bool {
+        self.used() && self.holds == 0 && (!self.wire() || self.dead.reason().is_some())
+    }
+
+    /// Whether a call may lend it: the peer does not hold it, and no Down of the object before is due for its place.
+    pub fn can_be_lent(&self) -> bool {
+        !self.wire() && self.also == 0
+    }
+
+    /// Whether it has an object.
+    pub fn used(&self) -> bool {
+        self.state != ExportState::Free
+    }
+}
+
+/// What an export has of an object.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) enum ExportState {
+    /// None.
+    #[default]
+    Free,
+    Used,
+    /// One that is in the list of freed objects.
+    Freed,
+}
+
+/// Why an object is down, if it is, in one byte.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Death(Option<NonZeroU8>);
+
+impl Death {
+    pub fn of(reason: DownReason) -> Self {
+        Self(NonZeroU8::MIN.checked_add(reason.number()))
+    }
+
+    pub fn reason(self) -> Option<DownReason> {
+        self.0.map(|number| DownReason::from_number(number.get() - 1))
+    }
+}
+
+/// The id of the call that something is lent to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Scope(NonZeroU16);
+
+impl Scope {
+    /// None for [`NO_ID`], which no call has.
+    pub fn of(call: u16) -> Option<Self> {
+        NonZeroU16::MIN.checked_add(call).map(Self)
+    }
+
+    pub fn call(self) -> u16 {
+        self.0.get() - 1
+    }
 }
 
 /// One of the peer's objects that we hold.
@@ -53,10 +118,16 @@ pub struct Export {
 pub struct Import {
     pub(crate) generation: u16,
     pub(crate) live: bool,
-    /// Whether it is in the list of marks. With no holds left it is marked for release (REL-1).
-    pub(crate) listed: bool,
+    /// Why the peer said that it is down (REF-8).
+    pub(crate) dead: Death,
+    /// Tells a reference from one in the same place before it that ended with its scope.
+    pub(crate) epoch: u8,
+    /// The call that it is lent to (REF-9).
+    pub(crate) scope: Option<Scope>,
     /// Times that it was delivered, less the times it was released.
     pub(crate) holds: u32,
+    /// In the list of what its scope's call was lent; or else in that of marks, which release it if it has no holds left
+    /// (REL-1), or of those with a Down to be told. 0 if in none.
     pub(crate) next: u32,
 }
 
@@ -89,6 +160,8 @@ pub struct Question {
     pub(crate) bytes: u32,
     /// The low bits of its ordinal.
     pub(crate) ordinal: u32,
+    /// What is lent to it: the first of a list of exports, or 0 (REF-9).
+    pub(crate) lent: u32,
     pub(crate) next: u32,
 }
 
@@ -128,6 +201,8 @@ pub struct Answer {
     pub(crate) target: Held,
     pub(crate) serial: u32,
     pub(crate) bytes: u32,
+    /// What is lent to it: the first of a list of imports, or 0 (REF-9).
+    pub(crate) lent: u32,
     pub(crate) ordinal: u64,
     pub(crate) next: u32,
 }
@@ -155,6 +230,8 @@ pub(crate) enum Settled {
     Kept,
     NotKept,
     Failed(ErrorCode),
+    /// To an object of ours that was revoked since (REF-8).
+    Revoked(DownReason),
 }
 
 /// A hold on an object.
@@ -197,38 +274,45 @@ impl Named {
     }
 }
 
-/// An entry that can be in a list.
-pub(crate) trait Linked {
+/// An entry that can be in a list; one with two links can be in two.
+pub(crate) trait Linked<const LINK: usize = 0> {
     fn next(&mut self) -> &mut u32;
 }
 
 macro_rules! linked {
-    ($($entry:ty),+) => {
-        $(impl Linked for $entry {
+    ($($entry:ty, $link:literal, $next:ident;)+) => {
+        $(impl Linked<$link> for $entry {
             fn next(&mut self) -> &mut u32 {
-                &mut self.next
+                &mut self.$next
             }
         })+
     };
 }
 
-linked!(Export, Import, Question, Answer);
+linked! {
+    Export, 0, next;
+    Export, 1, also;
+    Import, 0, next;
+    Question, 0, next;
+    Answer, 0, next;
+}
 
-/// A list through a table's entries. An entry is in at most one list at a time.
+/// A list through a table's entries. An entry is in at most one list of a link at a time. No list has slot 0, so that a
+/// link is 0 where an entry of exports or imports is in none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct List {
+pub(crate) struct List<const LINK: usize = 0> {
     head: u32,
     tail: u32,
 }
 
-impl List {
+impl<const LINK: usize> List<LINK> {
     pub const EMPTY: Self = Self { head: NIL, tail: NIL };
 
     pub fn first(&self) -> Option<u32> {
         (self.head != NIL).then_some(self.head)
     }
 
-    pub fn push_back<T: Linked + Default>(&mut self, table: &mut impl Table<T>, index: u32) {
+    pub fn push_back<T: Linked<LINK> + Default>(&mut self, table: &mut impl Table<T>, index: u32) {
         let Some(entry) = table.get_mut(index) else { return };
         *entry.next() = NIL;
         match table.get_mut(self.tail) {
@@ -238,7 +322,7 @@ impl List {
         self.tail = index;
     }
 
-    pub fn push_front<T: Linked + Default>(&mut self, table: &mut impl Table<T>, index: u32) {
+    pub fn push_front<T: Linked<LINK> + Default>(&mut self, table: &mut impl Table<T>, index: u32) {
         let Some(entry) = table.get_mut(index) else { return };
         *entry.next() = self.head;
         if self.head == NIL {
@@ -247,7 +331,7 @@ impl List {
         self.head = index;
     }
 
-    pub fn pop<T: Linked + Default>(&mut self, table: &mut impl Table<T>) -> Option<u32> {
+    pub fn pop<T: Linked<LINK> + Default>(&mut self, table: &mut impl Table<T>) -> Option<u32> {
         let index = self.first()?;
         self.head = match table.get_mut(index) {
             Some(entry) => core::mem::take(entry.next()),
@@ -257,5 +341,54 @@ impl List {
             self.tail = NIL;
         }
         Some(index)
+    }
+}
+
+/// Lists of what is lent to one call: its first entry is kept with the call, 0 if there is none.
+pub(crate) fn push_lent<const LINK: usize, T: Linked<LINK> + Default>(
+    first: &mut u32,
+    table: &mut impl Table<T>,
+    index: u32,
+) {
+    if let Some(entry) = table.get_mut(index) {
+        *entry.next() = if *first == 0 { NIL } else { *first };
+        *first = index;
+    }
+}
+
+/// Takes the first entry out of such a list.
+pub(crate) fn pop_lent<const LINK: usize, T: Linked<LINK> + Default>(
+    first: &mut u32,
+    table: &mut impl Table<T>,
+) -> Option<u32> {
+    let index = core::mem::take(first);
+    let next = core::mem::take(table.get_mut(index).filter(|_| index != 0)?.next());
+    *first = if next == NIL { 0 } else { next };
+    Some(index)
+}
+
+/// Takes an entry out of such a list, wherever it stands: no message has more handles than were announced, so that the list
+/// is no longer than that.
+pub(crate) fn unlink_lent<const LINK: usize, T: Linked<LINK> + Default>(
+    first: &mut u32,
+    table: &mut impl Table<T>,
+    index: u32,
+) {
+    if *first == index {
+        pop_lent(first, table);
+        return;
+    }
+    let mut before = *first;
+    while before != 0 && before != NIL {
+        let Some(entry) = table.get_mut(before) else { return };
+        let next = *entry.next();
+        if next == index {
+            let behind = table.get_mut(index).map_or(NIL, |entry| core::mem::take(entry.next()));
+            if let Some(entry) = table.get_mut(before) {
+                *entry.next() = behind;
+            }
+            return;
+        }
+        before = next;
     }
 }

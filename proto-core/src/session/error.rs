@@ -3,7 +3,7 @@
 use core::fmt;
 
 use super::ReplyRefused;
-use crate::message::CloseCode;
+use crate::message::{CloseCode, DownReason};
 use crate::value::ValueError;
 
 macro_rules! rules {
@@ -47,6 +47,7 @@ rules! {
     HelloLimits "HEL-3" "announced a limit outside its range",
     ImportSlot "REF-6" "sent a handle of a slot beyond the limit, or of another generation than the one held",
     ReleaseNeverSent "REL-4" "released what was never sent",
+    DownNeverSent "REF-8" "told the end of what was never sent, or sent a handle after it",
     CallIdInUse "CAL-1" "called with an id that is in use",
     ReturnWithoutCall "CAL-2" "returned a call that was not made",
     ParentNotOpen "CAL-6" "named a parent call that is not open",
@@ -118,11 +119,13 @@ pub enum CallError {
     Ended(Ended),
     /// The target is no reference or call of ours, or no longer.
     BadTarget,
+    /// The peer has said that the target is down.
+    Revoked(DownReason),
     /// The answer has settled: use what it settled to. Or the call was not pipelined.
     NotAPromise,
     /// The call that is being served, given as parent, is none.
     BadParent,
-    /// Reference so many is not, or no longer, ours to send.
+    /// Reference so many is not, or no longer, ours to send: it was released, or an object of ours was revoked.
     BadReference(usize),
     /// No call id or no call bytes are free. Outside any handler: wait. Inside: give up (ADM-2).
     Overloaded,
@@ -154,6 +157,7 @@ impl fmt::Display for CallError {
             Self::NotReady => out.write_str("the peer has not said Hello yet"),
             Self::Ended(ended) => ended.fmt(out),
             Self::BadTarget => out.write_str("the target is no reference of this session, or was released"),
+            Self::Revoked(reason) => reason.fmt(out),
             Self::NotAPromise => out.write_str("the answer has settled, or its call was not pipelined"),
             Self::BadParent => out.write_str("the parent is no call that is being served"),
             Self::BadReference(index) => write!(out, "reference {index} is not of this session, or was released"),

@@ -1,6 +1,7 @@
 //! References: exports and imports, holds, marks and Release (SPEC section 5).
 
-use super::entry::Held;
+use super::entry::{Export, ExportState, Held, Scope};
+use super::lent::local;
 use super::receive::fault;
 use super::storage::{KeyIndex, Storage, Table};
 use super::{Ended, Import, ImportEntry, ObjectKey, Ref, Rule, Session, Stale};
@@ -20,7 +21,7 @@ impl<S: Storage> Session<S> {
             return Ok(());
         }
         let entry = self.imports.get_mut(import.slot).ok_or(Stale)?;
-        if !entry.live || entry.generation != import.generation {
+        if !entry.live || entry.generation != import.generation || entry.epoch != import.epoch {
             return Err(Stale);
         }
         entry.holds = entry.holds.saturating_add(1);
@@ -29,25 +30,39 @@ impl<S: Storage> Session<S> {
 
     /// One holder of a reference less. The last one marks it; it is released with the next output (REL-1).
     pub fn release(&mut self, import: Import) -> Result<(), Stale> {
-        if import == Import::DIRECTORY {
-            return Ok(());
-        }
-        let entry = self.imports.get_mut(import.slot).ok_or(Stale)?;
-        if !entry.live || entry.generation != import.generation || entry.holds == 0 {
-            return Err(Stale);
-        }
-        entry.holds -= 1;
-        if entry.holds == 0 && !entry.listed {
-            entry.listed = true;
-            self.marked.push_back(&mut self.imports, import.slot);
+        if import != Import::DIRECTORY {
+            if !self.holds(import) {
+                return Err(Stale);
+            }
+            self.release_entry(import.slot, import.generation);
         }
         Ok(())
     }
 
+    pub(super) fn release_entry(&mut self, slot: u32, generation: u16) {
+        let Some(entry) = self.imports.get_mut(slot) else { return };
+        if !entry.live || entry.generation != generation || entry.holds == 0 {
+            return;
+        }
+        entry.holds -= 1;
+        // What is lent goes by itself (REF-9); what is in a list already is looked at there.
+        if entry.holds == 0 && entry.scope.is_none() && entry.next == 0 {
+            self.marked.push_back(&mut self.imports, slot);
+        }
+    }
+
     /// Whether a reference is held here.
     pub fn holds(&self, import: Import) -> bool {
-        let held = |entry: &ImportEntry| entry.live && entry.generation == import.generation && entry.holds > 0;
+        let held = |entry: &ImportEntry| {
+            entry.live && entry.holds > 0 && (entry.generation, entry.epoch) == (import.generation, import.epoch)
+        };
         import == Import::DIRECTORY || self.imports.get(import.slot).is_some_and(held)
+    }
+
+    /// The object of ours that a handle names, if the peer may hold that, whether the object is revoked or not.
+    pub fn exported(&self, slot: u32, generation: u16) -> Option<ObjectKey> {
+        let is_it = |export: &&Export| export.wire() && export.used() && export.generation == generation;
+        self.exports.get(slot).filter(is_it).map(|export| export.key)
     }
 
     /// Whether an object of ours has a slot: the peer or a call may hold it.
@@ -65,26 +80,41 @@ impl<S: Storage> Session<S> {
                 return Err(fault(Rule::ReleaseNeverSent));
             };
             let age = export.generation.wrapping_sub(generation);
-            if age >= 0x8000 || age == 0 && !export.wire {
+            if age >= 0x8000 || age == 0 && !export.wire() {
                 return Err(fault(Rule::ReleaseNeverSent));
             }
-            if age == 0 && export.pins == 0 && export.last_sent <= upto {
-                (export.wire, export.last_sent) = (false, 0);
-                export.generation = export.generation.wrapping_add(1);
-                self.wire_exports -= 1;
-                self.settle_export(slot);
+            // Between two messages nothing is pinned (REF-4): a command is done with its message when it returns.
+            if age == 0 && export.scope.is_none() && export.last_sent <= upto {
+                self.free_slot(slot);
             }
         }
         Ok(())
     }
 
-    /// Enters a message's handles before anything else is looked at (REF-3): one hold for each.
-    pub(super) fn enter_handles(&mut self, handles: Handles<'_>) -> Result<(), Ended> {
+    /// The peer does not hold a slot any more: by a Release, or because it was lent and that is over.
+    pub(super) fn free_slot(&mut self, slot: u32) {
+        let Some(export) = self.exports.get_mut(slot).filter(|export| export.wire()) else { return };
+        (export.last_sent, export.scope) = (0, None);
+        export.generation = export.generation.wrapping_add(1);
+        self.wire_exports -= 1;
+        if export.used() {
+            self.settle_export(slot);
+        } else {
+            // The object of a tombstone is gone already.
+            export.dead = Default::default();
+            self.free_exports.push_back(&mut self.exports, slot);
+        }
+    }
+
+    /// Enters a message's handles before anything else is looked at (REF-3): one hold for each. `call` is the id of the
+    /// call that they came with; gives the list of what is lent to it.
+    pub(super) fn enter_handles(&mut self, handles: Handles<'_>, call: Option<u16>) -> Result<u32, Ended> {
         if handles.len() > self.limits.handles.into() {
             return Err(fault(Rule::LimitExceeded));
         }
+        let mut lent = 0;
         for handle in handles {
-            let Descriptor::Sender { slot, generation } = handle else { continue };
+            let Some((slot, generation)) = handle.of_sender() else { continue };
             if slot == 0 && generation == 0 {
                 continue;
             }
@@ -98,13 +128,24 @@ impl<S: Storage> Session<S> {
             if import.live && import.generation != generation {
                 return Err(fault(Rule::ImportSlot));
             }
-            if !import.live {
+            if import.live && import.dead.reason().is_some() {
+                return Err(fault(Rule::DownNeverSent));
+            }
+            let is_new = !import.live;
+            if is_new {
                 (import.live, import.generation, import.holds) = (true, generation, 0);
                 self.live_imports += 1;
             }
             import.holds = import.holds.saturating_add(1);
+            let scope = import.scope.map(Scope::call);
+            match (handle, call) {
+                (Descriptor::Borrowed { .. }, Some(call)) if is_new => self.borrow(slot, call, &mut lent),
+                (Descriptor::Borrowed { .. }, Some(_)) if scope == call => {}
+                _ if scope.is_some() => self.keep_lent_import(slot, call, &mut lent),
+                _ => {}
+            }
         }
-        Ok(())
+        Ok(lent)
     }
 
     pub(super) fn release_handles(&mut self, handles: Handles<'_>) {
@@ -112,8 +153,8 @@ impl<S: Storage> Session<S> {
     }
 
     pub(super) fn release_handle(&mut self, handle: Descriptor) {
-        if let Descriptor::Sender { slot, generation } = handle {
-            let _ = self.release(Import { slot, generation });
+        if let Some((slot, generation)) = handle.of_sender() {
+            self.release_entry(slot, generation);
         }
     }
 
@@ -131,7 +172,7 @@ impl<S: Storage> Session<S> {
                 }
             }
             Held::Import { slot, generation } => {
-                let _ = self.retain(Import { slot, generation });
+                let _ = self.retain(self.import(slot, generation));
             }
             Held::Nothing | Held::Answer(_) => {}
         }
@@ -140,9 +181,7 @@ impl<S: Storage> Session<S> {
     pub(super) fn unhold(&mut self, held: Held) {
         match held {
             Held::Export(slot) => self.unhold_export(slot),
-            Held::Import { slot, generation } => {
-                let _ = self.release(Import { slot, generation });
-            }
+            Held::Import { slot, generation } => self.release_entry(slot, generation),
             Held::Nothing | Held::Answer(_) => {}
         }
     }
@@ -157,8 +196,8 @@ impl<S: Storage> Session<S> {
     /// An object that neither the peer nor a call holds any more is told to the host.
     pub(super) fn settle_export(&mut self, slot: u32) {
         let Some(export) = self.exports.get_mut(slot) else { return };
-        if export.used && !export.wire && export.holds == 0 && export.pins == 0 && !export.listed {
-            export.listed = true;
+        if export.state == ExportState::Used && export.is_let_go() {
+            export.state = ExportState::Freed;
             self.freed.push_back(&mut self.exports, slot);
         }
     }
@@ -166,17 +205,19 @@ impl<S: Storage> Session<S> {
     /// Makes slot 0 the directory (REF-7).
     pub(super) fn export_directory(&mut self) {
         if let Some(export) = self.exports.grow().and_then(|slot| self.exports.get_mut(slot)) {
-            (export.used, export.wire, export.key) = (true, true, ObjectKey::DIRECTORY);
+            // As if sent before everything else.
+            (export.state, export.last_sent, export.key) = (ExportState::Used, 1, ObjectKey::DIRECTORY);
             self.wire_exports = 1;
         }
     }
 
-    /// Pins the objects among the references, giving slots to those without (REF-4, ADM-3). All or none.
+    /// Pins the objects among the references, giving slots to those without (REF-4, ADM-3). All or none. Before anything else
+    /// happens, either [`Self::note_sent`] or [`Self::unpin`] follows.
     pub(super) fn pin(&mut self, references: &[Ref]) -> Result<(), PinError> {
         for (index, reference) in references.iter().enumerate() {
             let fine = match *reference {
                 Ref::Import(import) => self.holds(import),
-                Ref::Local(_) => true,
+                Ref::Local(key) | Ref::Borrowed(key) | Ref::Weak(key) => self.is_revoked(key).is_none(),
                 Ref::Promise(promise) => self.check_promise(promise).is_ok(),
             };
             if !fine {
@@ -184,9 +225,9 @@ impl<S: Storage> Session<S> {
             }
         }
         for (index, reference) in references.iter().enumerate() {
-            let Ref::Local(key) = *reference else { continue };
+            let Some((key, _)) = local(*reference) else { continue };
             if self.pin_one(key).is_none() {
-                self.unpin(references.get(..index).unwrap_or_default(), None);
+                self.unpin(references.get(..index).unwrap_or_default());
                 return Err(PinError::TableFull);
             }
         }
@@ -195,13 +236,10 @@ impl<S: Storage> Session<S> {
 
     /// An object that has a slot keeps it: one for each session, however often it is sent (REF-1).
     pub(super) fn pin_one(&mut self, key: ObjectKey) -> Option<()> {
-        let slot = match find_export::<S>(&self.exports, &self.keys, key) {
-            Some(slot) => slot,
-            None => self.new_export(key)?,
-        };
-        let export = self.exports.get_mut(slot)?;
-        export.pins += 1;
-        Some(())
+        match find_export::<S>(&self.exports, &self.keys, key) {
+            Some(_) => Some(()),
+            None => self.new_export(key).map(drop),
+        }
     }
 
     /// Gives an object a slot: the one that has been free longest (REL-3).
@@ -213,42 +251,53 @@ impl<S: Storage> Session<S> {
             None => return None,
         };
         let export = self.exports.get_mut(slot)?;
-        (export.used, export.key, export.born) = (true, key, export.generation);
+        (export.state, export.key, export.born) = (ExportState::Used, key, export.generation);
         self.keys.insert(key, slot);
         Some(slot)
     }
 
-    /// Undoes pins: with the message's ordinal they become sends, without nothing happened (REF-4).
-    pub(super) fn unpin(&mut self, references: &[Ref], ordinal: Option<u64>) {
+    /// The message was not written: an object that had no slot before has none now, and the host is not told of what never
+    /// was (REF-4).
+    pub(super) fn unpin(&mut self, references: &[Ref]) {
         // From the last to the first: slots that were taken off the free list go back in the order in which they stood.
-        for reference in references.iter().rev() {
-            let Ref::Local(key) = *reference else { continue };
+        for (key, _) in references.iter().rev().filter_map(|reference| local(*reference)) {
+            let Some(slot) = find_export::<S>(&self.exports, &self.keys, key) else { continue };
+            let is_new = |export: &Export| export.state == ExportState::Used && !export.wire() && export.holds == 0;
+            if self.exports.get(slot).is_some_and(is_new) {
+                self.forget_export(slot, true);
+            }
+        }
+    }
+
+    /// The message was written and has its ordinal: its objects are sent (REF-4). `call` is its id if it is a call.
+    pub(super) fn note_sent(&mut self, references: &[Ref], call: Option<u16>) {
+        for (key, is_lent) in references.iter().filter_map(|reference| local(*reference)) {
             let Some(slot) = find_export::<S>(&self.exports, &self.keys, key) else { continue };
             let Some(export) = self.exports.get_mut(slot) else { continue };
-            export.pins -= 1;
-            match ordinal {
-                Some(ordinal) => {
-                    export.last_sent = ordinal;
-                    if !export.wire {
-                        export.wire = true;
-                        self.wire_exports += 1;
-                    }
-                }
-                // An object that had no slot before has none now; the host is not told of what never was.
-                None if !export.wire && export.holds == 0 && export.pins == 0 && !export.listed => {
-                    self.forget_export(slot, true);
-                }
-                None => {}
+            let (is_new, can_be_lent, scope) = (!export.wire(), export.can_be_lent(), export.scope.map(Scope::call));
+            export.last_sent = self.sent;
+            self.wire_exports += u32::from(is_new);
+            match call.filter(|_| is_lent) {
+                Some(call) if can_be_lent => self.lend(slot, call),
+                Some(call) if scope == Some(call) => {}
+                _ if scope.is_some() => self.keep_lent_export(slot),
+                _ => {}
             }
         }
     }
 
     pub(super) fn forget_export(&mut self, slot: u32, never_used: bool) {
         let Some(export) = self.exports.get_mut(slot) else { return };
-        (export.used, export.born) = (false, 0);
+        (export.state, export.born) = (ExportState::Free, 0);
         let key = core::mem::take(&mut export.key);
+        let is_tombstone = export.wire();
+        if !is_tombstone {
+            export.dead = Default::default();
+        }
         self.keys.remove(key);
-        if never_used {
+        if is_tombstone {
+            // Only the peer's Release frees its slot (REL-5).
+        } else if never_used {
             self.free_exports.push_front(&mut self.exports, slot);
         } else {
             self.free_exports.push_back(&mut self.exports, slot);
@@ -264,7 +313,7 @@ pub(super) fn find_export<S: Storage>(exports: &S::Exports, keys: &S::Keys, key:
     if S::Keys::INDEXED {
         return keys.find(key);
     }
-    let has_key = |slot: &u32| exports.get(*slot).is_some_and(|export| export.used && export.key == key);
+    let has_key = |slot: &u32| exports.get(*slot).is_some_and(|export| export.used() && export.key == key);
     (0..exports.len() as u32).find(has_key)
 }
 
@@ -276,12 +325,19 @@ pub(super) fn write_references<S: Storage>(
 ) {
     for reference in references {
         let descriptor = match *reference {
-            Ref::Local(key) => {
+            Ref::Local(key) | Ref::Borrowed(key) | Ref::Weak(key) => {
                 let slot = find_export::<S>(exports, keys, key).unwrap_or_default();
                 let generation = exports.get(slot).map_or(0, |export| export.generation);
-                Descriptor::Sender { slot, generation }
+                match reference {
+                    // What the peer holds already is not lent.
+                    Ref::Borrowed(_) if exports.get(slot).is_some_and(Export::can_be_lent) => {
+                        Descriptor::Borrowed { slot, generation }
+                    }
+                    Ref::Weak(_) => Descriptor::Weak { slot, generation },
+                    _ => Descriptor::Sender { slot, generation },
+                }
             }
-            Ref::Import(Import { slot, generation }) => Descriptor::Receiver { slot, generation },
+            Ref::Import(Import { slot, generation, .. }) => Descriptor::Receiver { slot, generation },
             Ref::Promise(promise) => Descriptor::Answer(promise.id),
         };
         descriptor.write(writer);
@@ -291,8 +347,8 @@ pub(super) fn write_references<S: Storage>(
 /// What a handle of our own Return holds here.
 pub(super) fn held_by(handle: Descriptor) -> Held {
     match handle {
-        Descriptor::Sender { slot, .. } => Held::Export(slot),
+        Descriptor::Sender { slot, .. } | Descriptor::Weak { slot, .. } => Held::Export(slot),
         Descriptor::Receiver { slot, generation } => Held::Import { slot, generation },
-        Descriptor::Answer(_) => Held::Nothing,
+        Descriptor::Answer(_) | Descriptor::Borrowed { .. } => Held::Nothing,
     }
 }

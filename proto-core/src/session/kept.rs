@@ -1,7 +1,7 @@
 //! Answers that settled to a value, kept for the calls that name them (ANS-4).
 
 use super::storage::{Storage, Store, Table};
-use super::{Answer, Import, Kept, NO_RESULT, ObjectKey, Ref, Reference, ReplyError, Session, kept_key};
+use super::{Answer, Kept, NO_RESULT, ObjectKey, Ref, Reference, ReplyError, Session, kept_key};
 use crate::codec::Reader;
 use crate::message::{Descriptor, ErrorCode, Handles, Message, Op};
 use crate::value::{Outcome, Top, Value, ValueError, ValueWriter, Values, operate};
@@ -26,13 +26,11 @@ impl<S: Storage> Session<S> {
     pub fn resolve_kept(&self, handle: Descriptor) -> Option<Reference> {
         // The handles are our own: what was the sender's object then is ours now.
         match handle {
-            Descriptor::Sender { slot, .. } => {
-                self.exports.get(slot).filter(|export| export.used).map(|export| Reference::Local(export.key))
+            Descriptor::Sender { slot, .. } | Descriptor::Weak { slot, .. } => {
+                self.exports.get(slot).filter(|export| export.used()).map(|export| Reference::Local(export.key))
             }
-            Descriptor::Receiver { slot, generation } => {
-                Some(Reference::Import(Import { slot, generation })).filter(|_| self.is_live_import(slot, generation))
-            }
-            Descriptor::Answer(_) => None,
+            Descriptor::Receiver { slot, generation } => self.live_import(slot, generation).map(Reference::Import),
+            Descriptor::Answer(_) | Descriptor::Borrowed { .. } => None,
         }
     }
 
@@ -41,12 +39,11 @@ impl<S: Storage> Session<S> {
         let mut references = [Ref::Local(ObjectKey::DIRECTORY); REFERENCES];
         let (raises, count) = match self.try_operation(kept, op, args, &mut references) {
             Ok(tried) => tried,
-            Err(ErrorCode::BadArguments) => {
+            Err((ErrorCode::BadArguments, _)) => {
                 let text = "other operands for this operation on a value";
                 return self.reply_error(call, ErrorCode::BadArguments, &[], |writer| writer.str(text));
             }
-            Err(code) => {
-                let detail = if code == ErrorCode::Unsupported { op.number() } else { 0 };
+            Err((code, detail)) => {
                 return self.refuse(call, code, detail);
             }
         };
@@ -70,26 +67,31 @@ impl<S: Storage> Session<S> {
         op: Op,
         args: Values<'_>,
         references: &mut [Ref],
-    ) -> Result<(bool, usize), ErrorCode> {
-        let (handles, _) = self.kept(kept).ok_or(ErrorCode::NotKept)?;
-        let part = match operate(kept_value::<S>(&self.store, kept), op, args)? {
-            // A key that is missing was the caller's, not a part of the value.
-            Outcome::Raise(_, key) if mentions_reference(key) => return Err(ErrorCode::BadArguments),
-            Outcome::Raise(..) => return Ok((true, 0)),
-            Outcome::Value(part) => part,
-            _ => return Ok((false, 0)),
-        };
+    ) -> Result<(bool, usize), (ErrorCode, u64)> {
+        let (handles, _) = self.kept(kept).ok_or((ErrorCode::NotKept, 0))?;
+        let operated = operate(kept_value::<S>(&self.store, kept), op, args);
+        let part =
+            match operated.map_err(|code| (code, if code == ErrorCode::Unsupported { op.number() } else { 0 }))? {
+                // A key that is missing was the caller's, not a part of the value.
+                Outcome::Raise(_, key) if mentions_reference(key) => return Err((ErrorCode::BadArguments, 0)),
+                Outcome::Raise(..) => return Ok((true, 0)),
+                Outcome::Value(part) => part,
+                _ => return Ok((false, 0)),
+            };
         if !mentions_reference(part) {
             return Ok((false, 0));
         }
         let mut count = 0;
         for handle in handles {
             let reference = match self.resolve_kept(handle) {
-                Some(Reference::Local(key)) => Ref::Local(key),
+                Some(Reference::Local(key)) => match self.is_revoked(key) {
+                    Some(reason) => return Err((ErrorCode::Revoked, reason.number().into())),
+                    None => Ref::Local(key),
+                },
                 Some(Reference::Import(import)) => Ref::Import(import),
-                _ => return Err(ErrorCode::NoSuchObject),
+                _ => return Err((ErrorCode::NoSuchObject, 0)),
             };
-            *references.get_mut(count).ok_or(ErrorCode::NotKept)? = reference;
+            *references.get_mut(count).ok_or((ErrorCode::NotKept, 0))? = reference;
             count += 1;
         }
         Ok((false, count))

@@ -14,11 +14,13 @@
 
 mod answers;
 mod command;
+mod down;
 mod entry;
 mod error;
 mod goodbye;
 mod handles;
 mod kept;
+mod lent;
 mod link;
 mod outgoing;
 mod questions;
@@ -38,7 +40,7 @@ pub use storage::{Buffer, Fixed, FixedBuffer, FixedStore, KeyIndex, Micro, NoInd
 #[cfg(feature = "alloc")]
 pub use storage::{Growing, GrowingBuffer, GrowingStore, Host};
 
-use crate::message::{Deadline, Descriptor, ErrorCode, Handles, Hello, Limits, Op, feature};
+use crate::message::{Deadline, Descriptor, DownReason, ErrorCode, Handles, Hello, Limits, Op, feature};
 use crate::value::Values;
 use entry::{AnswerState, Held, List, QuestionState, Settled};
 use goodbye::Goodbyes;
@@ -63,11 +65,16 @@ pub struct Session<S: Storage> {
     free_exports: List,
     /// Objects that nobody holds any more, for [`Self::poll_notice`].
     freed: List,
+    /// Exports whose Down is due (REF-8).
+    downs: List<1>,
     wire_exports: u32,
 
     imports: S::Imports,
     /// Imports that lost their last holder (REL-1).
     marked: List,
+    /// Imports that are down, for [`Self::poll_notice`]; and whether there may be some more among those that were marked.
+    downed: List,
+    downed_among_marked: bool,
     live_imports: u32,
 
     questions: S::Questions,
@@ -143,11 +150,13 @@ pub struct Config {
 pub struct Import {
     slot: u32,
     generation: u16,
+    /// Differs from that of a reference in the same place before it, which was lent and ended with its call (REF-9).
+    epoch: u8,
 }
 
 impl Import {
     /// The peer's directory (DIR-1). It need not be retained or released.
-    pub const DIRECTORY: Self = Self { slot: 0, generation: 0 };
+    pub const DIRECTORY: Self = Self { slot: 0, generation: 0, epoch: 0 };
 
     /// The exporter's slot, for people and for maps.
     pub fn slot(self) -> u32 {
@@ -192,6 +201,12 @@ pub enum Ref {
     Import(Import),
     /// What a pipelined call of ours will answer (ANS-1). Not in a reply.
     Promise(Question),
+    /// An object of ours, lent until the call has its Return (REF-9): that costs no Release. If the peer holds the object
+    /// already, or gets it in another message meanwhile, it is [`Self::Local`]. Not in a reply.
+    Borrowed(ObjectKey),
+    /// An object of ours that stands for a weak reference to another: it does not hold that one, and answers
+    /// [`Op::Upgrade`]. [Revoke](Session::revoke) it when the other one is no more (REF-10).
+    Weak(ObjectKey),
 }
 
 /// What a call of ours is for.
@@ -261,8 +276,9 @@ pub enum Event<'f> {
 
 /// A call of the peer.
 ///
-/// Each [`Reference::Import`] among its handles of the kind [`Descriptor::Sender`] is one hold of the host, to be given
-/// back by [`Session::release`]; one that was resolved from a [`Descriptor::Answer`] lives until the reply.
+/// Each [`Reference::Import`] or [`Reference::Weak`] among its handles [of the sender](Descriptor::of_sender) is one hold of
+/// the host, to be given back by [`Session::release`]; one that was resolved from a [`Descriptor::Answer`] lives until the
+/// reply. So does what is lent ([`Descriptor::Borrowed`]), whoever holds it: after the reply it is stale.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'f> {
     /// To reply with.
@@ -321,6 +337,8 @@ pub enum Reference {
     Local(ObjectKey),
     /// An object of the peer.
     Import(Import),
+    /// A weak reference to an object of the peer (REF-10).
+    Weak(Import),
     /// A value: what a named answer settled to.
     Value(Kept),
     /// None: what a named answer settled to.
@@ -336,6 +354,14 @@ pub enum Notice {
     Interrupted(Answer),
     /// The deadline of this call of ours has passed. Its Return still comes, unless it was to be abandoned then (TIM-3).
     DeadlineExceeded(Question),
+    /// This object of the peer, which is held here, is no more or was withdrawn (REF-8). Told once; calls on it fail. It is to
+    /// be released like any other.
+    Down {
+        /// The reference.
+        import: Import,
+        /// Why.
+        reason: DownReason,
+    },
 }
 
 /// A reply that turned into an error: see [`ReplyError::Became`].
@@ -385,9 +411,12 @@ impl<S: Storage> Session<S> {
             keys: S::Keys::default(),
             free_exports: List::EMPTY,
             freed: List::EMPTY,
+            downs: List::EMPTY,
             wire_exports: 0,
             imports,
             marked: List::EMPTY,
+            downed: List::EMPTY,
+            downed_among_marked: false,
             live_imports: 0,
             questions: S::Questions::new(config.calls.into()),
             free_questions: List::EMPTY,
@@ -485,11 +514,12 @@ impl<S: Storage> Session<S> {
     /// [freed](Notice::Freed), also if its slot was released meanwhile.
     pub fn resolve(&self, handle: Descriptor) -> Option<Reference> {
         match handle {
-            Descriptor::Sender { slot, generation } => {
-                Some(Reference::Import(Import { slot, generation })).filter(|_| self.is_live_import(slot, generation))
+            Descriptor::Sender { slot, generation } | Descriptor::Borrowed { slot, generation } => {
+                self.live_import(slot, generation).map(Reference::Import)
             }
+            Descriptor::Weak { slot, generation } => self.live_import(slot, generation).map(Reference::Weak),
             Descriptor::Receiver { slot, generation } => {
-                let export = self.exports.get(slot).filter(|export| export.used)?;
+                let export = self.exports.get(slot).filter(|export| export.used())?;
                 let age = |generation: u16| generation.wrapping_sub(export.born);
                 (age(generation) <= age(export.generation)).then_some(Reference::Local(export.key))
             }
@@ -506,21 +536,45 @@ impl<S: Storage> Session<S> {
             Settled::Kept => Some(Reference::Value(Kept(id))),
             Settled::Reference(Held::Export(slot)) => self.exports.get(slot).map(|export| Reference::Local(export.key)),
             Settled::Reference(Held::Import { slot, generation }) => {
-                Some(Reference::Import(Import { slot, generation }))
+                Some(Reference::Import(self.import(slot, generation)))
             }
-            Settled::Reference(_) | Settled::NotKept | Settled::Failed(_) => None,
+            Settled::Reference(_) | Settled::NotKept | Settled::Failed(_) | Settled::Revoked(_) => None,
         }
     }
 
-    fn is_live_import(&self, slot: u32, generation: u16) -> bool {
-        slot == 0 && generation == 0
-            || self.imports.get(slot).is_some_and(|import| import.live && import.generation == generation)
+    fn live_import(&self, slot: u32, generation: u16) -> Option<Import> {
+        let is_it = |import: &ImportEntry| import.live && import.generation == generation;
+        let is_live = slot == 0 && generation == 0 || self.imports.get(slot).is_some_and(is_it);
+        is_live.then(|| self.import(slot, generation))
     }
 
-    /// The key of the export that a handle names, if it is live.
-    fn wire_export(&self, slot: u32, generation: u16) -> Option<ObjectKey> {
-        let export = self.exports.get(slot)?;
-        (export.wire && export.generation == generation).then_some(export.key)
+    /// What stands for a handle that is live.
+    fn import(&self, slot: u32, generation: u16) -> Import {
+        Import { slot, generation, epoch: self.imports.get(slot).map_or(0, |import| import.epoch) }
+    }
+
+    /// Whether the peer may use a handle for an object of ours; the error that it gets if not (REF-5, REF-8).
+    fn check_home(&self, slot: u32, generation: u16) -> Result<(), (ErrorCode, u64)> {
+        match self.exports.get(slot).filter(|export| export.wire() && export.generation == generation) {
+            None => Err((ErrorCode::NoSuchObject, 0)),
+            Some(export) => match export.dead.reason() {
+                Some(reason) => Err((ErrorCode::Revoked, reason.number().into())),
+                None => Ok(()),
+            },
+        }
+    }
+
+    /// The error, if there is one, of a message's handles for objects of ours: an unknown one comes before one that is revoked.
+    fn check_homes(&self, handles: impl Iterator<Item = (u32, u16)>) -> Result<(), (ErrorCode, u64)> {
+        let mut found = Ok(());
+        for (slot, generation) in handles {
+            match self.check_home(slot, generation) {
+                Err(error @ (ErrorCode::NoSuchObject, _)) => return Err(error),
+                Err(error) if found.is_ok() => found = Err(error),
+                _ => {}
+            }
+        }
+        found
     }
 
     /// The peer's limits; before its Hello, ours, since nothing is sent then.

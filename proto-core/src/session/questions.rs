@@ -9,15 +9,18 @@ use crate::value::{Top, Value, Values};
 
 impl<S: Storage> Session<S> {
     pub(super) fn on_return<'f>(&mut self, returned: message::Return<'f>) -> Result<Option<Event<'f>>, Ended> {
-        self.enter_handles(returned.handles)?;
+        self.enter_handles(returned.handles, None)?;
         let id = returned.id;
         let question = match self.questions.get_mut(id.into()) {
             Some(question) if question.state == QuestionState::Open => question,
             _ => return Err(fault(Rule::ReturnWithoutCall)),
         };
         let (abandoned, serial) = (question.abandoned, question.serial);
+        let lent = core::mem::take(&mut question.lent);
         self.question_returned(id);
         let (outcome, values) = self.read_outcome(&returned);
+        // Not before the handles were looked up: what was lent may be among them (REF-9).
+        self.end_loans(lent);
         if abandoned || outcome.is_err() && returned.error.is_none() {
             self.release_handles(returned.handles);
         }
@@ -32,18 +35,14 @@ impl<S: Storage> Session<S> {
         Ok(Some(Event::Return(Return { question: Question { id, serial }, outcome, handles, values })))
     }
 
-    /// A Return's outcome and values; `Malformed` if they are (CAL-5, ERR-2), `NoSuchObject` if a reference that comes home is
-    /// stale (REF-5).
+    /// A Return's outcome and values; `Malformed` if they are (CAL-5, ERR-2), `NoSuchObject` or `Revoked` if a reference that
+    /// comes home is stale (REF-5) or names a tombstone (REF-8).
     pub(super) fn read_outcome<'f>(&self, returned: &message::Return<'f>) -> (Outcome, Values<'f>) {
         let top = if returned.error.is_some() { Top::Error } else { Top::Result };
-        let is_stale = |handle| match handle {
-            Descriptor::Receiver { slot, generation } => self.wire_export(slot, generation).is_none(),
-            _ => false,
-        };
         let malformed = (Err(ErrorCode::Malformed), Values::default());
         let Ok(values) = Values::check(returned.values, top, returned.handles.len()) else { return malformed };
-        if { returned.handles }.any(is_stale) {
-            return (Err(ErrorCode::NoSuchObject), Values::default());
+        if let Err((code, _)) = self.check_homes(returned.handles.filter_map(Descriptor::of_receiver)) {
+            return (Err(code), Values::default());
         }
         match returned.error {
             None => (Ok(()), values),

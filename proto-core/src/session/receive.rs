@@ -56,6 +56,7 @@ impl<S: Storage> Session<S> {
             Message::Return(returned) => self.on_return(returned),
             Message::Finish(entries) => self.on_finish(entries).map(|()| None),
             Message::Release(entries) => self.on_release(entries).map(|()| None),
+            Message::Down(entries) => self.on_down(entries).map(|()| None),
             Message::Unimplemented(kinds) => {
                 self.refused_kinds |= kinds;
                 Ok(None)

@@ -79,7 +79,8 @@ impl<S: Storage> Session<S> {
     /// peer that something is over; nobody waits for it.
     pub fn has_output(&self) -> bool {
         let due = [self.refused, self.finishing, self.marked].iter().any(|list| list.first().is_some());
-        let due = due || self.unknown_kinds != 0 || self.time.ping_due || self.goodbye_due();
+        let due =
+            due || self.downs.first().is_some() || self.unknown_kinds != 0 || self.time.ping_due || self.goodbye_due();
         let of_link = self.link.has_control();
         self.output_len() > 0 || of_link || self.close_due || self.peer.is_some() && self.ended.is_none() && due
     }
@@ -145,6 +146,7 @@ impl<S: Storage> Session<S> {
             let _ = self.pump_unimplemented()
                 && self.pump_refusals()
                 && self.pump_finishes()
+                && self.pump_downs()
                 && self.pump_releases()
                 && self.pump_goodbye()
                 && self.pump_ping();
@@ -230,6 +232,7 @@ impl<S: Storage> Session<S> {
                 let mut values = ValueWriter::new(writer, Top::Error, 0);
                 match code {
                     ErrorCode::ResultTooLarge
+                    | ErrorCode::Revoked
                     | ErrorCode::Broken
                     | ErrorCode::NoSuchMember
                     | ErrorCode::Unsupported => {
@@ -307,13 +310,12 @@ impl<S: Storage> Session<S> {
             while let Some(entry) = batch.get_mut(count).filter(|_| count < most) {
                 let Some(slot) = self.marked.pop(&mut self.imports) else { break };
                 let Some(import) = self.imports.get_mut(slot) else { continue };
-                import.listed = false;
                 // A descriptor that came since has cleared the mark.
                 if !import.live || import.holds > 0 {
                     continue;
                 }
                 *entry = (slot, import.generation);
-                *import = Default::default();
+                *import = super::ImportEntry { epoch: import.epoch, ..Default::default() };
                 self.live_imports -= 1;
                 count += 1;
             }
@@ -333,7 +335,7 @@ impl<S: Storage> Session<S> {
     }
 
     /// How many entries of at most so many bytes fit one message to the peer, and the output as it is now.
-    fn batch(&self, entry: usize) -> usize {
+    pub(super) fn batch(&self, entry: usize) -> usize {
         let room = self.room().min(self.peer_limits().max_message as usize);
         (room.saturating_sub(SMALL_MESSAGE) / entry).min(MAX_BATCH)
     }
@@ -344,4 +346,4 @@ const MAX_BATCH: usize = 32;
 /// The longest entry of a Finish and of a Release, and what stands before the entries, bytes.
 const FINISH_ENTRY: usize = 3;
 const RELEASE_ENTRY: usize = 8;
-const SMALL_MESSAGE: usize = 12;
+pub(super) const SMALL_MESSAGE: usize = 12;

@@ -5,7 +5,7 @@ use farref_core::session::{Ended, Receiver, Tables};
 use stateright::Property;
 
 use super::Setup;
-use super::state::{Broken, Made, Meant, Outcome, Record, Stage, State, handles};
+use super::state::{Broken, Made, Meant, Outcome, Record, Side, Stage, State, handles};
 
 /// Interleavings that a setup must come across, else it explores less than it seems.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,9 @@ pub enum Case {
     TableFull,
     TablesFull,
     ReleaseAgain,
+    StaleLoan,
+    ReturnCrossesResend,
+    LentTwice,
 }
 
 pub fn properties(setup: &Setup) -> Vec<Property<Setup>> {
@@ -56,12 +59,15 @@ fn handles_are_live(state: &State) -> bool {
     state.broken.is_some()
         || (0..2).all(|side| {
             let (here, there) = (&state.sides[side], &state.sides[1 - side]);
-            let held = here.held.iter().all(|hold| {
-                there.exported(hold.slot, hold.generation) == Some(hold.key) && here.core.holds(hold.import)
+            let held = here.held.iter().all(|hold| match here.core.holds(hold.import) {
+                true => there.exported(hold.slot, hold.generation) == Some(hold.key),
+                false => hold.lent,
             });
             let sent = state.under_way(side).all(|(message, meant)| {
                 let handles = handles(&message).all(|handle| match handle {
-                    Descriptor::Sender { slot, generation } => here.exported(slot, generation) == meant,
+                    Descriptor::Sender { slot, generation }
+                    | Descriptor::Borrowed { slot, generation }
+                    | Descriptor::Weak { slot, generation } => here.exported(slot, generation) == meant,
                     Descriptor::Receiver { slot, generation } => there.exported(slot, generation) == meant,
                     Descriptor::Answer(_) => true,
                 });
@@ -95,7 +101,7 @@ fn no_calls(state: &State) -> bool {
 
 /// At the baseline, but for what the applications hold.
 fn tables_are_exact(state: &State) -> bool {
-    let [first, second] = [0, 1].map(|side| state.sides[side].held.len() as u32);
+    let [first, second] = [0, 1].map(|side| state.sides[side].usable().count() as u32);
     let tables = [(first, second), (second, first)];
     let tables = tables.map(|(imports, exports)| Tables { exports: 1 + exports, imports, questions: 0, answers: 0 });
     state.sides.iter().zip(tables).all(|(side, tables)| side.core.tables() == tables)
@@ -171,6 +177,23 @@ fn reached(case: Case) -> Property<Setup> {
                 side.serving.iter().any(|serving| !has_slot(serving.receiver))
             })
         }),
+        Case::StaleLoan => Property::sometimes("what was lent is held and stale", |_, state: &State| {
+            state.sides.iter().any(|side| side.held.iter().any(|hold| !side.core.holds(hold.import)))
+        }),
+        Case::LentTwice => Property::sometimes("a slot that was lent is held and lent again", |_, state: &State| {
+            let stale =
+                |side: &Side, slot| side.held.iter().any(|hold| hold.slot == slot && !side.core.holds(hold.import));
+            state.sides.iter().any(|side| side.usable().any(|hold| hold.lent && stale(side, hold.slot)))
+        }),
+        Case::ReturnCrossesResend => {
+            Property::sometimes("a Return crosses what it was lent, sent again", |_, state: &State| {
+                (0..2).any(|side| {
+                    let is_return = |(message, _)| matches!(message, Message::Return(_));
+                    let loaned = state.sides[1 - side].held.iter().any(|hold| hold.lent);
+                    loaned && sent(state, side).next().is_some() && state.under_way(1 - side).any(is_return)
+                })
+            })
+        }
         Case::TableFull => Property::sometimes("a Return has no room for its reference", |_, state| {
             (0..2).any(|side| returns(state, side, ErrorCode::TableFull))
         }),

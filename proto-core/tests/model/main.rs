@@ -27,6 +27,8 @@ struct Setup {
     pipelined: [&'static [bool]; 2],
     /// Whether a side makes calls without references among the arguments.
     plain: [bool; 2],
+    /// Whether what is sent may be lent instead.
+    lends: bool,
     /// Whether held references and promises are arguments too.
     arguments: bool,
     /// Whether notices and calls that are ready are polled after each step, or any time later.
@@ -91,6 +93,7 @@ const ONE_WAY: Setup = Setup {
     replies: [&[Reply::Value], &[Reply::Object(0), Reply::Value, Reply::Error]],
     pipelined: [&[false, true], &[false]],
     plain: [true, false],
+    lends: false,
     arguments: false,
     eager: false,
     cuts: None,
@@ -173,6 +176,7 @@ fn model_full_tables() {
             replies: [&[Reply::Object(0), Reply::Object(1)], &[Reply::Object(0), Reply::Object(1)]],
             pipelined: [&[false], &[false]],
             plain: [true, true],
+            lends: false,
             arguments: false,
             eager: true,
             cuts: None,
@@ -194,6 +198,7 @@ fn model_home() {
             replies: [&[Reply::Object(0)], &[Reply::Home, Reply::Value, Reply::Error]],
             pipelined: [&[true], &[false]],
             plain: [true, true],
+            lends: false,
             arguments: true,
             eager: false,
             cuts: None,
@@ -274,4 +279,33 @@ fn model_restart_of_a_peer() {
             ..ONE_WAY
         },
     );
+}
+
+/// An object is lent, and lent or sent again meanwhile; the callee calls it, gives it back, keeps it too long.
+const LENT: Setup = Setup {
+    objects: [1, 0],
+    ids: 2,
+    left: [Left { calls: 2, sends: 2, cancels: 1 }, Left { calls: 1, sends: 0, cancels: 0 }],
+    replies: [&[Reply::Value], &[Reply::Value, Reply::Home]],
+    pipelined: [&[false], &[false]],
+    plain: [false, true],
+    lends: true,
+    arguments: false,
+    eager: true,
+    cuts: None,
+    reaches: &[Case::StaleLoan, Case::LentTwice, Case::ReturnCrossesResend, Case::CancelCrossesReturn],
+};
+
+/// REF-9: two calls, which may be cancelled, and a callback.
+#[test]
+fn model_lent() {
+    explore("lent", LENT);
+}
+
+/// REF-9: three calls, two at a time: ids are used again while the slots that were lent to them are.
+#[test]
+fn model_lent_three_times() {
+    let left = [Left { calls: 3, sends: 3, cancels: 0 }, NOTHING];
+    let reaches = &[Case::StaleLoan, Case::LentTwice, Case::ReturnCrossesResend];
+    explore("lent three times", Setup { left, reaches, ..LENT });
 }

@@ -5,9 +5,7 @@ use std::collections::VecDeque;
 use farref_core::Uuid;
 use farref_core::frame::{Split, split};
 use farref_core::message::{Descriptor, ErrorCode, FinishMode, Limits, Message};
-use farref_core::session::{
-    Answer, Config, Import, LinkMode, Micro, ObjectKey, Question, Receiver, Reference, Session,
-};
+use farref_core::session::{Answer, Config, Import, LinkMode, Micro, ObjectKey, Question, Receiver, Session};
 
 /// Calls in each direction at a time; a setup may allow fewer.
 pub const CALLS: usize = 3;
@@ -48,12 +46,10 @@ pub struct Side {
     pub serving: Vec<Serving>,
     pub made: u8,
     pub left: Left,
-    /// With a link: what the handles of each sequenced record meant, which of them goes on the wire next, and what the other
-    /// side has told that it got.
+    /// With a link: what the handles of each sequenced record meant, and which of them goes on the wire next.
     pub meant: Vec<Option<ObjectKey>>,
     pub next: usize,
     pub furthest: usize,
-    pub told: u64,
 }
 
 /// What a side may still do.
@@ -74,6 +70,8 @@ pub struct Hold {
     pub generation: u16,
     pub key: ObjectKey,
     pub count: u8,
+    /// Whether it came as lent: with the Return of its call it is stale.
+    pub lent: bool,
 }
 
 /// A call that was made, seen from above both sides.
@@ -167,7 +165,7 @@ impl Side {
         });
         let objects = (1..=objects).map(ObjectKey).collect();
         let (held, serving, meant) = (vec![], vec![], vec![]);
-        Self { core, objects, held, calls: [None; CALLS], serving, made: 0, left, meant, next: 0, furthest: 0, told: 1 }
+        Self { core, objects, held, calls: [None; CALLS], serving, made: 0, left, meant, next: 0, furthest: 0 }
     }
 
     pub fn made(&self, id: u16) -> Option<&Made> {
@@ -184,18 +182,9 @@ impl Side {
         calls.filter_map(|(id, made)| Some((id as u16, made.as_ref().filter(|made| !made.returned)?)))
     }
 
-    /// The object that a handle of the other side names, if it is live: if a Release of all that was sent would free it.
+    /// The object that a handle of the other side names, if it is live.
     pub fn exported(&self, slot: u32, generation: u16) -> Option<ObjectKey> {
-        let Reference::Local(key) = self.core.resolve(Descriptor::Receiver { slot, generation })? else { return None };
-        let mut probe = self.core.clone();
-        if probe.is_resuming() {
-            let _ = probe.handle(&resume_ok(OWN_TOKEN, self.told));
-        }
-        let [upto, slot, generation] =
-            [self.core.ordinals().0, slot.into(), generation.into()].map(|field| field as u8);
-        let release = [3, upto, slot << 1 | u8::from(generation > 0), generation];
-        let _ = probe.handle(&release[..3 + usize::from(generation > 0)]);
-        (slot == 0 || probe.tables().exports < self.core.tables().exports).then_some(key)
+        self.core.exported(slot, generation)
     }
 
     /// The live export in a slot, whatever its generation.
@@ -204,12 +193,20 @@ impl Side {
     }
 
     /// Notes one more hold of a reference that was received.
-    pub fn hold(&mut self, import: Import, (slot, generation): (u32, u16), key: ObjectKey) {
+    pub fn hold(&mut self, import: Import, (slot, generation): (u32, u16), key: ObjectKey, lent: bool) {
         match self.held.iter_mut().find(|hold| hold.import == import && hold.key == key) {
-            Some(hold) => hold.count += 1,
-            None => self.held.push(Hold { import, slot, generation, key, count: 1 }),
+            Some(hold) => {
+                hold.count += 1;
+                hold.lent |= lent;
+            }
+            None => self.held.push(Hold { import, slot, generation, key, count: 1, lent }),
         }
         self.held.sort_by_key(|hold| hold.import);
+    }
+
+    /// What the application holds and may use.
+    pub fn usable(&self) -> impl Iterator<Item = &Hold> {
+        self.held.iter().filter(|hold| self.core.holds(hold.import))
     }
 
     /// Whether the other side's session has refused a call, or will, without starting it: it was cancelled, or an answer that
@@ -261,10 +258,6 @@ impl State {
 
 /// The token of either side: each is told only to the other.
 pub const OWN_TOKEN: [u8; 16] = [7; 16];
-
-fn resume_ok(token: [u8; 16], got: u64) -> Vec<u8> {
-    [&[22][..], &token, &[got as u8]].concat()
-}
 
 /// The handles of a message.
 pub fn handles<'f>(message: &Message<'f>) -> impl Iterator<Item = Descriptor> + use<'f> {

@@ -32,7 +32,7 @@ pub enum Action {
     /// One hold of a reference is given back.
     Drop {
         side: usize,
-        slot: u32,
+        held: usize,
     },
     /// What is only state becomes records: refusals, Finish, Release.
     Flush {
@@ -69,6 +69,8 @@ pub enum With {
     Nothing,
     /// An object of the caller.
     Object(usize),
+    /// The same, lent for the time of the call.
+    Lent(usize),
     /// The reference held in that slot: it comes home.
     Held(u32),
     /// The answer to that call.
@@ -95,7 +97,7 @@ impl Setup {
             for serving in &here.serving {
                 let call = serving.call.id();
                 for &reply in self.replies[side] {
-                    if reply != Reply::Home || !here.held.is_empty() {
+                    if reply != Reply::Home || here.usable().next().is_some() {
                         actions.push(Action::Reply { side, call, reply });
                     }
                 }
@@ -106,7 +108,7 @@ impl Setup {
                     actions.extend(modes.map(|mode| Action::Cancel { side, call, mode }));
                 }
             }
-            actions.extend(here.held.iter().map(|hold| Action::Drop { side, slot: hold.slot }));
+            actions.extend((0..here.held.len()).map(|held| Action::Drop { side, held }));
             if !state.wires[1 - side].is_empty() {
                 actions.push(Action::Receive { side });
             }
@@ -128,7 +130,7 @@ impl Setup {
         let is_promise = |made: &Made| made.pipelined && made.cancelled != Some(FinishMode::Abandon);
         let promises: Vec<_> = here.open_calls().filter(|(_, made)| is_promise(made)).map(|(id, _)| id).collect();
         let mut on = vec![On::Directory];
-        on.extend(here.held.iter().map(|hold| On::Held(hold.slot)));
+        on.extend(here.usable().map(|hold| On::Held(hold.slot)));
         on.extend(promises.iter().map(|&id| On::Promise(id)));
         let mut with = vec![];
         if self.plain[side] {
@@ -136,9 +138,12 @@ impl Setup {
         }
         if here.left.sends > 0 {
             with.extend((0..here.objects.len()).map(With::Object));
+            if self.lends {
+                with.extend((0..here.objects.len()).map(With::Lent));
+            }
         }
         if self.arguments {
-            with.extend(here.held.iter().map(|hold| With::Held(hold.slot)));
+            with.extend(here.usable().map(|hold| With::Held(hold.slot)));
             with.extend(promises.iter().map(|&id| With::Promise(id)));
         }
         for &on in &on {
@@ -174,7 +179,7 @@ impl State {
             Action::Call { side, on, pipelined, with } => self.call(side, on, pipelined, with),
             Action::Reply { side, call, reply } => self.reply(side, call, reply),
             Action::Cancel { side, call, mode } => self.cancel(side, call, mode),
-            Action::Drop { side, slot } => self.drop_one(side, slot),
+            Action::Drop { side, held } => self.drop_one(side, held),
             Action::Flush { side } => {
                 self.flush(side);
                 Ok(())
@@ -244,7 +249,7 @@ impl State {
 
     /// From now on a side sends what the other has not got.
     fn go_on(&mut self, side: usize, got: u64) {
-        (self.sides[side].next, self.sides[side].told) = (got as usize - 1, got);
+        self.sides[side].next = got as usize - 1;
     }
 
     /// What a command has written goes under way. Output and wire are one queue to the receiver, so that a state of its own
@@ -262,7 +267,7 @@ impl State {
 
     fn call(&mut self, side: usize, on: On, pipelined: bool, with: With) -> Step {
         let here = &mut self.sides[side];
-        let held = |slot| here.held.iter().find(|hold| hold.slot == slot).ok_or(Broken::Command);
+        let held = |slot| here.usable().find(|hold| hold.slot == slot).ok_or(Broken::Command);
         let promise = |id| here.made(id).map(|made| made.question).ok_or(Broken::Command);
         let (callee, target) = match on {
             On::Directory => (Callee::Import(Import::DIRECTORY), Meant::Object(ObjectKey::DIRECTORY)),
@@ -272,6 +277,9 @@ impl State {
         let (reference, carried) = match with {
             With::Nothing => (None, None),
             With::Object(object) => (Some(Ref::Local(here.objects[object])), Some(Meant::Object(here.objects[object]))),
+            With::Lent(object) => {
+                (Some(Ref::Borrowed(here.objects[object])), Some(Meant::Object(here.objects[object])))
+            }
             With::Held(slot) => (Some(Ref::Import(held(slot)?.import)), Some(Meant::Object(held(slot)?.key))),
             With::Promise(id) => (Some(Ref::Promise(promise(id)?)), Some(Meant::Answer(id))),
         };
@@ -305,7 +313,7 @@ impl State {
         });
         here.made += 1;
         here.left.calls -= 1;
-        here.left.sends -= u8::from(matches!(with, With::Object(_)));
+        here.left.sends -= u8::from(matches!(with, With::Object(_) | With::Lent(_)));
         let meant = match carried {
             Some(Meant::Object(key)) => Some(key),
             _ => None,
@@ -325,7 +333,7 @@ impl State {
                 (Outcome::Object(key), here.core.reply(call, &[Ref::Local(key)], |writer| writer.reference(0)))
             }
             Reply::Home => {
-                let hold = *here.held.first().ok_or(Broken::Command)?;
+                let hold = *here.usable().next().ok_or(Broken::Command)?;
                 let reference = [Ref::Import(hold.import)];
                 (Outcome::Home(hold.key), here.core.reply(call, &reference, |writer| writer.reference(0)))
             }
@@ -360,13 +368,17 @@ impl State {
         here.core.cancel(question, mode).map_err(|_| Broken::Command)
     }
 
-    fn drop_one(&mut self, side: usize, slot: u32) -> Step {
+    fn drop_one(&mut self, side: usize, held: usize) -> Step {
         let here = &mut self.sides[side];
-        let hold = here.held.iter_mut().find(|hold| hold.slot == slot).ok_or(Broken::Command)?;
+        let hold = here.held.get_mut(held).ok_or(Broken::Command)?;
         hold.count -= 1;
-        let import = hold.import;
+        let (import, lent) = (hold.import, hold.lent);
         here.held.retain(|hold| hold.count > 0);
-        here.core.release(import).map_err(|_| Broken::Command)
+        match here.core.release(import) {
+            // Who was lent something need not know whether it is still that.
+            Err(_) if !lent => Err(Broken::Command),
+            _ => Ok(()),
+        }
     }
 
     fn receive(&mut self, side: usize) -> Step {
@@ -424,6 +436,7 @@ impl State {
             }
             // No call of the model has a deadline.
             Some(Notice::DeadlineExceeded(_)) => Err(Broken::Command),
+            Some(Notice::Down { .. }) => Err(Broken::Command),
             None => Ok(false),
         }
     }
@@ -498,8 +511,12 @@ impl State {
         let (Some(handle), 1) = (handles.get(0), handles.len()) else { return Err(Broken::WrongContent) };
         let here = &mut self.sides[side];
         match (handle, here.core.resolve(handle)) {
-            (Descriptor::Sender { slot, generation }, Some(Reference::Import(import))) => {
-                here.hold(import, (slot, generation), key);
+            (
+                Descriptor::Sender { slot, generation } | Descriptor::Borrowed { slot, generation },
+                Some(Reference::Import(import)),
+            ) => {
+                let lent = matches!(handle, Descriptor::Borrowed { .. });
+                here.hold(import, (slot, generation), key, lent);
                 Ok(())
             }
             (Descriptor::Receiver { .. }, Some(Reference::Local(have))) if have == key => Ok(()),
@@ -579,10 +596,10 @@ impl State {
     fn on_freed(&mut self, side: usize, key: ObjectKey) -> Step {
         let (here, there) = (&self.sides[side], &self.sides[1 - side]);
         let on_the_wire = self.under_way(side).any(|(message, meant)| {
-            let of_sender = |handle| matches!(handle, Descriptor::Sender { .. });
+            let of_sender = |handle: Descriptor| handle.of_sender().is_some();
             meant == Some(key) && super::state::handles(&message).any(of_sender)
         });
-        let held = there.held.iter().any(|hold| hold.key == key);
+        let held = there.usable().any(|hold| hold.key == key);
         let running = here.serving.iter().any(|serving| serving.receiver == Receiver::Object(key));
         let waiting = there.open_calls().any(|(_, made)| {
             let object = match made.target {

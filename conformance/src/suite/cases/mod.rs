@@ -6,6 +6,7 @@ mod handles;
 mod messages;
 mod operations;
 mod promises;
+mod references;
 mod release;
 mod stream;
 mod time;
@@ -51,6 +52,7 @@ pub(super) const ALL: &[&[Case]] = &[
     messages::CASES,
     handles::CASES,
     release::CASES,
+    references::CASES,
     calls::CASES,
     promises::CASES,
     time::CASES,

@@ -49,7 +49,7 @@ fn unsupported(peer: &mut Peer) -> Verdict {
         (Op::Next, vec![int(1)]),
         (Op::Equals, vec![int(1)]),
     ];
-    let reserved = [17, 40, 63].map(|op| (Op::Other(op), vec![int(1)]));
+    let reserved = [18, 40, 63].map(|op| (Op::Other(op), vec![int(1)]));
     for (op, args) in ops.into_iter().chain(more).chain(reserved) {
         let values = refused(peer, Call::new(1, counter, op).args(&args), ErrorCode::Unsupported)?;
         same("the op that is not supported", &[int(op.number() as i64)][..], &values)?;
