@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::process::{Command, ExitStatus};
 
-use farref_host::{CallError, Connection, Directory, Ended, Error, Options};
+use farref_host::{Connection, Directory, Ended, Error, Options};
 
 use crate::connection;
 use crate::process::Process;
@@ -109,10 +109,7 @@ impl ChildProcess {
     /// exit status, as an [`Error::Io`] with [`ErrorKind::ConnectionAborted`]. Others are given back as they are.
     #[must_use]
     pub fn explain(&self, error: Error) -> Error {
-        let (Error::Ended(ended @ Ended::LinkLost) | Error::NotMade(CallError::Ended(ended @ Ended::LinkLost))) = error
-        else {
-            return error;
-        };
+        let Some(ended @ Ended::LinkLost) = error.ended() else { return error };
         let Some(status) = self.process.ends_by_itself() else { return error };
         let cause = match &self.far {
             Some(far) => far.end(status),

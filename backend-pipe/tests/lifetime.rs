@@ -82,7 +82,8 @@ fn calls_after_the_end_fail_with_a_reason() {
     server.close();
     client.wait_closed();
     for _ in 0..3 {
-        assert!(matches!(client.root().invoke("echo", [list()]), Err(Error::Ended(Ended::PeerClosed(_)))));
+        let called = client.root().invoke("echo", [list()]);
+        assert!(matches!(called, Err(Error::NeverStarted(Ended::PeerClosed(_)))), "{called:?}");
     }
 }
 
@@ -214,7 +215,7 @@ fn calls_fail_when_nothing_can_be_written() {
     broken.store(1, Ordering::SeqCst);
     // The first call may have been accepted before the pipe is seen to be broken, and may then never be answered.
     let lost = client.root().start("echo", [2]);
-    until(|| matches!(client.root().start("echo", [3]), Err(Error::Ended(Ended::LinkLost))));
+    until(|| matches!(client.root().start("echo", [3]), Err(Error::NeverStarted(Ended::LinkLost))));
     drop(lost);
 }
 

@@ -168,7 +168,7 @@ fn the_end_of_the_stream_fails_all_calls() {
     for call in calls {
         assert!(matches!(call.wait(), Err(Error::Ended(_))));
     }
-    assert!(matches!(client.root().invoke("never", ()), Err(Error::Ended(_))));
+    assert!(matches!(client.root().invoke("never", ()), Err(Error::NeverStarted(_))));
 }
 
 /// An object whose members are containers; dropping one runs code that uses the connection.

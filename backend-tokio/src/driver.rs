@@ -6,14 +6,14 @@ use std::future::poll_fn;
 use std::io;
 use std::ops::Range;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
 use farref_core::frame::{PREAMBLE, PreambleScanner, Scan};
-use farref_core::message::CloseCode;
+use farref_core::message::{CloseCode, Resume};
 use farref_host::{Charge, Driver, Error, KeyFailure, KeyRefusal, Link, Options, Received, Threads, Work};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::runtime::Handle;
@@ -26,14 +26,69 @@ use crate::connect::{Patience, fault};
 pub(crate) struct Tasks {
     waker: AtomicWaker,
     over: Arc<Over>,
+    /// Another connection wants to go on with the session.
+    is_wanted: AtomicBool,
+    handover: Mutex<Option<Handover>>,
     runtime: Handle,
     threads: Arc<Threads>,
 }
 
 impl Tasks {
     pub fn new(threads: Arc<Threads>) -> Arc<Self> {
-        Arc::new(Self { waker: AtomicWaker::new(), over: Arc::default(), runtime: Handle::current(), threads })
+        Arc::new(Self {
+            waker: AtomicWaker::new(),
+            over: Arc::default(),
+            is_wanted: AtomicBool::new(false),
+            handover: Mutex::default(),
+            runtime: Handle::current(),
+            threads,
+        })
     }
+
+    /// Until the session is over.
+    pub async fn over(&self) {
+        self.over.wait().await;
+    }
+
+    /// Another connection wants to go on with the session: whoever carries its bytes is to take it.
+    pub fn hand_over(&self, new: Handover) {
+        let old = {
+            let mut handover = self.handover.lock().unwrap_or_else(PoisonError::into_inner);
+            match &*handover {
+                // LNK-5
+                Some(old) if old.resume.attempt >= new.resume.attempt => Some(new),
+                _ => handover.replace(new),
+            }
+        };
+        drop(old);
+        self.is_wanted.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
+    /// The connection that the session goes on over, if there is one.
+    fn take_over(&self, link: &Link) -> Option<Box<dyn Stream>> {
+        if !self.is_wanted.load(Ordering::Acquire) {
+            return None;
+        }
+        self.is_wanted.store(false, Ordering::Release);
+        let handover = self.handover.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        match link.accept(&handover.resume) {
+            Ok(()) => {
+                tracing::info!(attempt = handover.resume.attempt, "goes on over another connection");
+                Some(handover.stream)
+            }
+            Err(refused) => {
+                tracing::debug!(?refused, "does not go on over another connection");
+                None
+            }
+        }
+    }
+}
+
+/// A connection that began with a [`Resume`], which has been read.
+pub(crate) struct Handover {
+    pub resume: Resume,
+    pub stream: Box<dyn Stream>,
 }
 
 impl Driver for Tasks {
@@ -107,6 +162,7 @@ pub(crate) struct Carrier<S> {
     tasks: Arc<Tasks>,
     input: Input,
     output: Output,
+    /// When a peer that owes an answer, or a connection that is about to end, is given up.
     handshake: Option<Pin<Box<Sleep>>>,
     patience: Patience,
     stall: Stall,
@@ -116,23 +172,29 @@ pub(crate) struct Carrier<S> {
 
 impl<S: Stream> Carrier<S> {
     pub fn new(stream: S, link: Link, tasks: Arc<Tasks>, options: &Options, patience: Patience) -> Self {
+        // A peer that has resumed its session owes no answer.
+        let is_up = link.is_up();
         Self {
             stream,
             link,
             tasks,
             input: Input::new(options.memory.charge()),
             output: Output { buffer: PREAMBLE.to_vec(), left: 0..PREAMBLE.len(), ..Output::default() },
-            handshake: patience.end().map(|end| Box::pin(sleep_until(end))),
+            handshake: patience.end().filter(|_| !is_up).map(|end| Box::pin(sleep_until(end))),
             patience,
             stall: Stall { limit: options.stall, until: None },
             is_mute: false,
         }
     }
 
-    /// Until the session is over.
-    pub async fn run(mut self) {
-        let _over = OnDrop(self.link.clone());
-        poll_fn(|cx| self.poll(cx)).await;
+    /// Until the session is over, or goes on without this connection.
+    pub async fn run(mut self) -> After {
+        if let Some(stream) = poll_fn(|cx| self.poll(cx)).await {
+            return After::Taken(stream);
+        }
+        if self.link.park() {
+            return After::Parked;
+        }
         self.link.end();
         // What the session still says, a Close above all, goes out; but not for ever.
         let last = async {
@@ -140,25 +202,31 @@ impl<S: Stream> Carrier<S> {
             read_to_end(&mut self.stream).await
         };
         let _ = tokio::time::timeout(LINGER, last).await;
+        After::Over
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready when the session or the connection is over, or with the connection that takes the place of this one.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Box<dyn Stream>>> {
         self.tasks.waker.register(cx.waker());
+        // LNK-4: from here on nothing of this connection is read.
+        if let Some(stream) = self.tasks.take_over(&self.link) {
+            return Poll::Ready(Some(stream));
+        }
         if let Some(handshake) = &mut self.handshake
             && handshake.as_mut().poll(cx).is_ready()
         {
-            tracing::debug!("no Hello in time");
-            self.link.fail(self.patience.error());
-            return Poll::Ready(());
+            tracing::debug!("no answer in time");
+            self.fail(|patience| patience.error());
+            return Poll::Ready(None);
         }
         if self.poll_output(cx).is_ready() {
-            return Poll::Ready(());
+            return Poll::Ready(None);
         }
         let mut is_quiet = true;
         for _ in 0..READS {
             match self.input.poll_read(&mut self.stream, &self.link, cx) {
                 Poll::Ready(Ok(heard)) => {
-                    if self.handshake.is_some() && self.link.is_ready() {
+                    if self.handshake.is_some() && !self.is_mute && self.link.is_up() {
                         self.handshake = None;
                     }
                     match heard {
@@ -166,33 +234,31 @@ impl<S: Stream> Carrier<S> {
                         Heard::Some(farref_host::Output::Later) => is_quiet = false,
                         Heard::Some(farref_host::Output::Now) => {
                             if self.poll_output(cx).is_ready() {
-                                return Poll::Ready(());
+                                return Poll::Ready(None);
                             }
                         }
                         Heard::NoPeer => {
-                            self.link.fail(Error::NoPeer);
-                            return Poll::Ready(());
+                            self.fail(|_| Error::NoPeer);
+                            return Poll::Ready(None);
                         }
                         Heard::KeyWanted => {
-                            self.link.fail(Error::Key(KeyFailure::Refused(KeyRefusal::KeyWanted)));
-                            return Poll::Ready(());
+                            self.fail(|_| Error::Key(KeyFailure::Refused(KeyRefusal::KeyWanted)));
+                            return Poll::Ready(None);
                         }
                         Heard::NoMemory => {
                             tracing::warn!("no memory for what is received");
                             self.link.close(CloseCode::OutOfResources);
-                            return Poll::Ready(());
+                            return Poll::Ready(None);
                         }
-                        Heard::Over => return Poll::Ready(()),
+                        Heard::Over => return Poll::Ready(None),
                     }
                 }
                 Poll::Ready(Err(error)) => {
                     // A server tells only now that it refuses a client's certificate, when for the client all went well.
-                    if !self.link.is_ready()
-                        && let Some(fault) = fault(&error)
-                    {
-                        self.link.fail(fault);
+                    if let Some(fault) = fault(&error) {
+                        self.fail(|_| fault);
                     }
-                    return Poll::Ready(());
+                    return Poll::Ready(None);
                 }
                 // What can wait for more output does so until those had their turn who may have some.
                 Poll::Pending if is_quiet => return Poll::Pending,
@@ -204,7 +270,15 @@ impl<S: Stream> Carrier<S> {
         Poll::Pending
     }
 
-    /// Writes what can be written; ready if the session is over.
+    /// Why there is no session, or it does not go on over this connection.
+    fn fail(&self, error: impl FnOnce(Patience) -> Error) {
+        match self.link.is_ready() {
+            false => self.link.fail(error(self.patience)),
+            true => self.link.attempt_failed(error(self.patience)),
+        }
+    }
+
+    /// Writes what can be written; ready if the session or the connection is over.
     fn poll_output(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let is_stalled = match self.poll_write(cx) {
             Poll::Ready(Ok(Written::All)) => false,
@@ -213,15 +287,21 @@ impl<S: Stream> Carrier<S> {
                 tracing::debug!(%error, "cannot write");
                 // What was received before is still served.
                 self.is_mute = true;
-                self.link.deafen();
+                match self.link.token() {
+                    None => self.link.deafen(),
+                    // What was not written is kept. The peer may have said why it hangs up.
+                    Some(_) => self.handshake = Some(Box::pin(sleep(LINGER))),
+                }
                 false
             }
             Poll::Pending => true,
         };
         if self.stall.is_over(cx, is_stalled) {
             tracing::debug!("the peer reads nothing");
-            self.is_mute = true;
-            self.link.close(CloseCode::OutOfResources);
+            if self.link.token().is_none() {
+                self.is_mute = true;
+                self.link.close(CloseCode::OutOfResources);
+            }
             return Poll::Ready(());
         }
         Poll::Pending
@@ -262,8 +342,32 @@ pub(crate) async fn hang_up(mut stream: impl Stream) {
     let _ = tokio::time::timeout(LINGER, last).await;
 }
 
-/// A task that is dropped with its runtime ends its session.
-struct OnDrop(Link);
+/// What becomes of a session when its connection is over.
+pub(crate) enum After {
+    /// It is over.
+    Over,
+    /// It has no connection.
+    Parked,
+    /// It goes on over this one.
+    Taken(Box<dyn Stream>),
+}
+
+/// Waits for a connection that takes the place of one that was lost; None if none comes in time, or the session is over.
+pub(crate) async fn wait_parked(link: &Link, tasks: &Tasks, park: Duration) -> Option<Box<dyn Stream>> {
+    let mut time = pin!(sleep(park));
+    poll_fn(|cx| {
+        tasks.waker.register(cx.waker());
+        match tasks.take_over(link) {
+            Some(stream) => Poll::Ready(Some(stream)),
+            None if link.is_over() => Poll::Ready(None),
+            None => time.as_mut().poll(cx).map(|()| None),
+        }
+    })
+    .await
+}
+
+/// A task that ends, or is dropped with its runtime, ends its session.
+pub(crate) struct OnDrop(pub Link);
 
 impl Drop for OnDrop {
     fn drop(&mut self) {

@@ -24,7 +24,7 @@ pub(crate) async fn check<S: Stream>(mut stream: S, role: Role, key: &Key) -> Re
         let is_written = send(&mut stream, &mut check).await.is_ok();
         match check.progress() {
             Progress::Going => {}
-            Progress::Passed if is_written => return Ok(Checked { stream, rest, taken: 0 }),
+            Progress::Passed if is_written => return Ok(Checked::new(stream, rest)),
             Progress::Passed => return Err(check.cut().into()),
             Progress::Failed(failure) => {
                 if role == Role::Accepting {
@@ -51,6 +51,13 @@ async fn send(stream: &mut impl Stream, check: &mut KeyCheck) -> io::Result<()> 
         }
     }
     stream.flush().await
+}
+
+impl<S> Checked<S> {
+    /// `rest` was read before, and comes first.
+    pub fn new(stream: S, rest: Vec<u8>) -> Self {
+        Self { stream, rest, taken: 0 }
+    }
 }
 
 /// A stream of which something was read before.

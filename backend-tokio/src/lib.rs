@@ -43,7 +43,9 @@
 
 mod connect;
 mod driver;
+mod first;
 mod key;
+mod parked;
 mod server;
 #[cfg(feature = "tls")]
 mod tls;
@@ -54,13 +56,13 @@ mod unix;
 pub use connect::connect_tls;
 #[cfg(unix)]
 pub use connect::connect_unix;
-pub use connect::{connect_tcp, start};
+pub use connect::{connect_tcp, connect_with, start};
 pub use driver::Stream;
 pub use farref_host::{
     Action, Args, Async, AsyncFunction, AsyncItems as Items, AsyncObject, AsyncRemote as Remote, BadKey, Budget,
     CallError, CloseCode, Connection, Directory, Ended, Error, ErrorCode, Exception, Function, Key, KeyFailure,
-    KeyRefusal, List, Map, Member, MemberKind, Object, Op, Options, Pending, Positional, Promise, Proxy, Reference,
-    Runs, Tables, Traffic, Value, callers_max_message,
+    KeyRefusal, LinkState, List, Map, Member, MemberKind, Object, Op, Options, PeerIdentity, Pending, Positional,
+    Promise, Proxy, Reference, Resuming, Runs, Tables, Traffic, Value, callers_max_message,
 };
 pub use server::{Counters, Peer, PeerAddress, Server, ServerOptions, Validator};
 #[cfg(feature = "tls")]

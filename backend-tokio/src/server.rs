@@ -8,15 +8,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use farref_core::key::Role;
-use farref_host::{Budget, CloseCode, Connection, Directory, Error, Link, Options, Threads};
+use farref_core::message::Resume;
+use farref_host::{Budget, CloseCode, Connection, Directory, Error, Link, Options, PeerIdentity, Threads};
 use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tracing::Instrument;
 
-use crate::connect::{Patience, carry};
-use crate::driver::Stream;
+use crate::connect::{Carried, Patience, carry};
+use crate::driver::{After, Carrier, Handover, OnDrop, Stream, Tasks, wait_parked};
+use crate::first::{self, First};
 use crate::key;
+use crate::parked::{Gone, Parked};
 
 /// What a server accepts and may use.
 #[derive(Clone, Debug)]
@@ -33,13 +36,20 @@ pub struct ServerOptions {
     pub threads: usize,
     /// Bytes for buffers, arguments and results of all connections together: see [`Budget`].
     pub memory: usize,
-    /// Who is admitted.
+    /// Sessions at a time that have no connection and wait for another one, if [`Options::resume`] lets them. They count among
+    /// `connections` as well. One more, or one that needs its place there, ends the one that has waited longest; so does
+    /// a peer that begins a session and could know that another one of it is lost, see [`Options::identity`].
+    pub parked: usize,
+    /// Bytes of `memory` that these may take together.
+    pub parked_memory: usize,
+    /// Who is admitted, to begin a session and to resume one.
     pub validator: Validator,
 }
 
 impl Default for ServerOptions {
     /// For strangers: 1,024 connections, 128 more in the handshake, 256 threads, 256 MiB; for each connection messages of
-    /// 1 MiB, 65,536 references each way, and 64 calls at a time, of 1 MiB together. Everybody is admitted.
+    /// 1 MiB, 65,536 references each way, and 64 calls at a time, of 1 MiB together. Everybody is admitted. Sessions end with
+    /// their connections; if that is changed, 256 of them wait for another one, with 64 MiB.
     fn default() -> Self {
         let connection = Options {
             max_message: 1 << 20,
@@ -56,6 +66,8 @@ impl Default for ServerOptions {
             handshakes: 128,
             threads: 256,
             memory: 256 << 20,
+            parked: 256,
+            parked_memory: 64 << 20,
             validator: Validator::default(),
         }
     }
@@ -67,6 +79,8 @@ impl Default for ServerOptions {
 pub struct Peer {
     /// Where from.
     pub address: PeerAddress,
+    /// Whether it came to [`Server::listen_tls`].
+    pub is_encrypted: bool,
     /// The certificate that it showed to [`Server::listen_tls`], which was found to be good.
     #[cfg(feature = "tls")]
     pub certificate: Option<crate::Certificate>,
@@ -93,9 +107,26 @@ impl Peer {
     fn at(address: PeerAddress) -> Self {
         Self {
             address,
+            is_encrypted: false,
             #[cfg(feature = "tls")]
             certificate: None,
         }
+    }
+
+    /// Whether it may go on with a session of `other` whose token it knows: it has to come by the same way and show the same.
+    /// Its address may be another.
+    fn may_resume(&self, other: &Self) -> bool {
+        let by_same_way = match (&self.address, &other.address) {
+            (PeerAddress::Tcp(_), PeerAddress::Tcp(_)) => self.is_encrypted == other.is_encrypted,
+            (PeerAddress::Unix(user), PeerAddress::Unix(before)) => user == before,
+            (PeerAddress::Other(_), PeerAddress::Other(_)) => true,
+            _ => false,
+        };
+        #[cfg(feature = "tls")]
+        let shows_the_same = self.certificate == other.certificate;
+        #[cfg(not(feature = "tls"))]
+        let shows_the_same = true;
+        by_same_way && shows_the_same
     }
 }
 
@@ -156,7 +187,12 @@ struct Inner {
 
 #[derive(Default)]
 struct State {
-    sessions: HashMap<u64, (Link, Connection)>,
+    sessions: HashMap<u64, Open>,
+    /// Those that can be resumed, by token. What the hash takes depends on a secret of this map, so that the time that a look
+    /// takes says nothing of the tokens in it.
+    tokens: HashMap<[u8; 16], u64>,
+    parked: Parked,
+    gone: Gone,
     /// The oldest first.
     handshakes: VecDeque<(u64, Option<AbortHandle>)>,
     listening: Vec<AbortHandle>,
@@ -179,6 +215,12 @@ pub struct Counters {
     pub refused: u64,
     /// Connections that never became sessions: no farref peer, no Hello in time, cut before.
     pub failed: u64,
+    /// Sessions that have no connection now.
+    pub parked: u64,
+    /// Connections over which a session went on.
+    pub resumed: u64,
+    /// Sessions without a connection that were given up for others, or since their peer has started again.
+    pub evicted: u64,
     /// Bytes of [`ServerOptions::memory`] in use.
     pub memory: u64,
     /// Threads that serve or wait for work.
@@ -189,6 +231,8 @@ impl Server {
     /// A server that listens nowhere yet.
     pub fn new(directory: Directory, mut options: ServerOptions) -> Self {
         options.connection.memory = Budget::new(options.memory);
+        // One for all sessions: by it a peer knows later whether it is still the same server.
+        options.connection.identity.get_or_insert_with(PeerIdentity::random);
         let threads = Arc::new(Threads::new(options.threads));
         let (open, _) = watch::channel(Some(0));
         Self(Arc::new(Inner { directory, options, threads, state: Mutex::default(), open }))
@@ -210,7 +254,7 @@ impl Server {
             let address = peer.address.clone();
             server.take(&address, async move {
                 let (stream, certificate) = tls.accept(stream).await?;
-                Ok((stream, Peer { certificate, ..peer }))
+                Ok((stream, Peer { certificate, is_encrypted: true, ..peer }))
             });
         })
     }
@@ -311,7 +355,7 @@ impl Server {
 
     /// The sessions that are open: to call their peers, say.
     pub fn connections(&self) -> Vec<Connection> {
-        self.state().sessions.values().map(|(_, connection)| connection.clone()).collect()
+        self.state().sessions.values().map(|open| open.connection.clone()).collect()
     }
 
     /// What happened so far.
@@ -319,6 +363,7 @@ impl Server {
         let state = self.state();
         Counters {
             open: state.sessions.len() as u64,
+            parked: state.parked.len() as u64,
             memory: self.0.options.connection.memory.used() as u64,
             threads: self.0.threads.count() as u64,
             ..state.counters
@@ -326,15 +371,19 @@ impl Server {
     }
 
     /// Listens no more, lets the calls that are under way end, for as long as `grace` at most, and closes all sessions. New
-    /// calls are refused as overloaded meanwhile.
+    /// calls are refused as overloaded meanwhile. Sessions that have no connection end at once.
     pub async fn shut_down(&self, grace: Duration) {
-        let sessions: Vec<_> = {
+        let (parked, sessions): (Vec<_>, Vec<_>) = {
             let mut state = self.state();
             state.is_leaving = true;
             state.listening.drain(..).for_each(|listening| listening.abort());
             state.handshakes.drain(..).filter_map(|(_, task)| task).for_each(|task| task.abort());
-            state.sessions.values().map(|(link, _)| link.clone()).collect()
+            let State { sessions, parked, .. } = &*state;
+            let links = sessions.iter().map(|(id, open)| (parked.has(*id), open.link.clone()));
+            links.partition(|(is_parked, _)| *is_parked)
         };
+        parked.iter().for_each(|(_, link)| link.close(CloseCode::Leaving));
+        let sessions: Vec<_> = sessions.into_iter().map(|(_, link)| link).collect();
         // All of them first, and then each is waited for.
         sessions.iter().for_each(Link::refuse_calls);
         let drained = async {
@@ -365,6 +414,107 @@ impl Server {
     }
 }
 
+impl State {
+    /// A session is over, or as good as over.
+    fn remove(&mut self, id: u64) -> Option<Open> {
+        self.parked.remove(id);
+        let open = self.sessions.remove(&id)?;
+        if let Some(token) = open.token {
+            self.tokens.remove(&token);
+            self.gone.add(token, open.link.got());
+        }
+        Some(open)
+    }
+
+    /// Gives up the session that has been without a connection longest. It is to be ended when the state is not locked.
+    fn evict(&mut self) -> Option<Open> {
+        while let Some(id) = self.parked.first() {
+            if let Some(open) = self.remove(id) {
+                self.counters.evicted += 1;
+                return Some(open);
+            }
+        }
+        None
+    }
+
+    /// Gives up the sessions without a connection for which this is so.
+    fn lost_by(&mut self, is_so: impl Fn(&Open) -> bool) -> Vec<Open> {
+        let lost: Vec<_> = self.parked.ids().filter(|id| self.sessions.get(id).is_some_and(&is_so)).collect();
+        self.counters.evicted += lost.len() as u64;
+        lost.into_iter().filter_map(|id| self.remove(id)).collect()
+    }
+}
+
+/// A session that is open.
+struct Open {
+    link: Link,
+    connection: Connection,
+    tasks: Arc<Tasks>,
+    peer: Peer,
+    /// If it can be resumed.
+    token: Option<[u8; 16]>,
+}
+
+impl Open {
+    fn end(&self) {
+        tracing::info!(parent: None, peer = %self.peer.address, "a session without a connection is given up");
+        self.link.end();
+    }
+}
+
+/// What carries a session from one connection to the next.
+struct Carrying<'s> {
+    server: &'s Server,
+    id: u64,
+    link: Link,
+    tasks: Arc<Tasks>,
+}
+
+impl Carrying<'_> {
+    async fn run<S: Stream>(&self, carrier: Carrier<S>) {
+        let _over = OnDrop(self.link.clone());
+        let mut after = carrier.run().await;
+        let options = &self.server.0.options.connection;
+        while let Some(resuming) = &options.resume {
+            let stream = match after {
+                After::Over => return,
+                After::Taken(stream) => stream,
+                After::Parked => {
+                    self.park();
+                    let stream = wait_parked(&self.link, &self.tasks, resuming.park).await;
+                    self.server.state().parked.remove(self.id);
+                    match stream {
+                        Some(stream) => stream,
+                        None => return tracing::info!("was without a connection for too long"),
+                    }
+                }
+            };
+            self.server.state().counters.resumed += 1;
+            let patience = Patience::new(options);
+            after = Carrier::new(stream, self.link.clone(), self.tasks.clone(), options, patience).run().await;
+        }
+    }
+
+    fn park(&self) {
+        tracing::info!("has lost its connection");
+        let memory = self.link.memory();
+        let Inner { options, .. } = &*self.server.0;
+        let mut evicted = Vec::new();
+        {
+            let mut state = self.server.state();
+            state.parked.add(self.id, memory);
+            while state.parked.len() > options.parked || state.parked.memory() > options.parked_memory {
+                match state.evict() {
+                    Some(open) => evicted.push(open),
+                    None => break,
+                }
+            }
+            self.server.tell(&state);
+        }
+        evicted.iter().for_each(Open::end);
+    }
+}
+
 /// What a connection takes up at the server until its task ends, however it does.
 struct Place {
     server: Server,
@@ -382,25 +532,69 @@ impl Place {
             Err(error) => return tracing::info!(%error, "no session"),
         };
         match &options.key {
-            None => self.hold(stream, &peer, patience).await,
+            None => self.begin(stream, peer, patience).await,
             Some(key) => match patience.within(key::check(stream, Role::Accepting, key)).await {
-                Ok(stream) => self.hold(stream, &peer, patience).await,
+                Ok(stream) => self.begin(stream, peer, patience).await,
                 Err(error) => tracing::info!(%error, "no session"),
             },
         }
     }
 
+    async fn begin<S: Stream>(self, stream: S, peer: Peer, patience: Patience) {
+        if self.server.0.options.connection.resume.is_none() {
+            return self.hold(stream, peer, patience).await;
+        }
+        match patience.within(first::read(stream)).await {
+            Ok(First::Session(stream)) => self.hold(stream, peer, patience).await,
+            Ok(First::Resume(resume, stream)) => self.hand_over(resume, stream, &peer).await,
+            Err(error) => tracing::info!(%error, "no session"),
+        }
+    }
+
+    /// A session goes on over this connection, if there is such a session.
+    async fn hand_over(mut self, resume: Resume, stream: impl Stream, peer: &Peer) {
+        if !(self.server.0.options.validator.0)(peer) {
+            tracing::info!("not admitted");
+            self.server.state().counters.refused += 1;
+            self.has_failed = false;
+            return;
+        }
+        let found = {
+            let state = self.server.state();
+            let open = state.tokens.get(&resume.token).and_then(|id| state.sessions.get(id));
+            match open.filter(|open| peer.may_resume(&open.peer)) {
+                Some(open) => Ok(open.tasks.clone()),
+                None => Err(state.gone.got(&resume.token)),
+            }
+        };
+        match found {
+            Ok(tasks) => {
+                self.has_failed = false;
+                tasks.hand_over(Handover { resume, stream: Box::new(stream) });
+            }
+            Err(got) => {
+                tracing::info!("no such session");
+                let identity = self.server.0.options.connection.identity;
+                let incarnation = identity.map_or(0, |identity| identity.incarnation);
+                first::answer_gone(stream, incarnation, got).await;
+            }
+        }
+    }
+
     /// Holds a session with a peer that has shown all that it has to.
-    async fn hold(mut self, stream: impl Stream, peer: &Peer, patience: Patience) {
+    async fn hold(mut self, stream: impl Stream, peer: Peer, patience: Patience) {
         let Inner { directory, options, threads, .. } = &*self.server.0.clone();
-        let (link, connection, carrier) =
+        let Carried { link, connection, tasks, carrier } =
             carry(stream, directory.clone(), &options.connection, patience, threads.clone());
-        if !(options.validator.0)(peer) {
+        let is_admitted = (options.validator.0)(&peer);
+        let open = Open { link: link.clone(), connection: connection.clone(), tasks: tasks.clone(), peer, token: None };
+        let carrying = Carrying { server: &self.server.clone(), id: self.id, link: link.clone(), tasks };
+        if !is_admitted {
             tracing::info!("not admitted");
             self.turn_away(&link, CloseCode::NotAllowed);
-            return carrier.run().await;
+            return carrying.run(carrier).await;
         }
-        let mut running = std::pin::pin!(carrier.run());
+        let mut running = std::pin::pin!(carrying.run(carrier));
         let ready = tokio::select! {
             biased;
             ready = connection.ready() => ready,
@@ -408,7 +602,8 @@ impl Place {
         };
         if let Err(error) = ready {
             tracing::info!(%error, "no session");
-        } else if self.admit(&link, &connection) {
+            drop(open);
+        } else if self.admit(open) {
             tracing::debug!("begins");
         } else {
             tracing::warn!("too many connections");
@@ -420,20 +615,38 @@ impl Place {
     }
 
     /// The peer said Hello: its session begins, unless there are too many.
-    fn admit(&mut self, link: &Link, connection: &Connection) -> bool {
+    fn admit(&mut self, mut open: Open) -> bool {
+        open.token = open.link.token();
+        let identity = open.link.peer();
+        let Inner { options, .. } = &*self.server.0;
         let mut state = self.server.state();
+        // Those of its earlier incarnation wait for nobody (LNK-8).
+        let before = state.lost_by(|other| {
+            other.peer.may_resume(&open.peer)
+                && identity
+                    .zip(other.link.peer())
+                    .is_some_and(|(new, old)| new.peer == old.peer && new.incarnation != old.incarnation)
+        });
+        let mut evicted = Vec::new();
+        if state.sessions.len() >= options.connections {
+            evicted.extend(state.evict());
+        }
         // If it is there no more, it has just been ended, and the task will not go on.
         let place = state.handshakes.iter().position(|(id, _)| *id == self.id);
-        let is_admitted = state.sessions.len() < self.server.0.options.connections && !state.is_leaving;
-        match place.filter(|_| is_admitted) {
-            Some(place) => drop(state.handshakes.remove(place)),
-            None => return false,
+        let is_admitted = state.sessions.len() < options.connections && !state.is_leaving;
+        let place = place.filter(|_| is_admitted);
+        if let Some(place) = place {
+            drop(state.handshakes.remove(place));
+            state.tokens.extend(open.token.map(|token| (token, self.id)));
+            state.sessions.insert(self.id, open);
+            state.counters.sessions += 1;
+            self.has_failed = false;
         }
-        state.sessions.insert(self.id, (link.clone(), connection.clone()));
-        state.counters.sessions += 1;
-        self.has_failed = false;
         self.server.tell(&state);
-        true
+        drop(state);
+        before.iter().for_each(|open| open.link.peer_restarted());
+        evicted.iter().for_each(Open::end);
+        place.is_some()
     }
 
     /// It stays among the handshakes while its peer is told, so that there are never too many of these either.
@@ -449,7 +662,7 @@ impl Drop for Place {
         let mut state = self.server.state();
         state.handshakes.retain(|(id, _)| *id != self.id);
         state.counters.failed += u64::from(self.has_failed);
-        let session = state.sessions.remove(&self.id);
+        let session = state.remove(self.id);
         if session.is_some() {
             self.server.tell(&state);
         }

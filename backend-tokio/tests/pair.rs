@@ -240,7 +240,7 @@ async fn closing_fails_calls_at_once() {
     for call in calls {
         assert_eq!(call.await, Err(Error::Ended(Ended::Closed(CloseCode::Leaving))));
     }
-    assert_eq!(root.invoke("echo", [1]).await, Err(Error::Ended(Ended::Closed(CloseCode::Leaving))));
+    assert_eq!(root.invoke("echo", [1]).await, Err(Error::NeverStarted(Ended::Closed(CloseCode::Leaving))));
     while server.counters().open > 0 {
         tokio::task::yield_now().await;
     }

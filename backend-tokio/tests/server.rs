@@ -178,7 +178,7 @@ async fn one_session_too_many_is_told_so() {
     let third = connected(&server, "third").await.expect("it hears a Hello");
     let full = Ended::PeerClosed(CloseCode::OutOfResources);
     assert_eq!(third.closed().await, full);
-    assert_eq!(third.root().invoke("echo", [3]).await, Err(Error::Ended(full)));
+    assert_eq!(third.root().invoke("echo", [3]).await.map_err(|error| error.ended()), Err(Some(full)));
     assert_eq!(first.root().invoke("echo", [1]).await, Ok(1.into()));
     first.close();
     settle().await;
@@ -383,7 +383,7 @@ fn a_runtime_that_ends_takes_its_sessions_along() {
     }
     there.shutdown_background();
     assert!(matches!(here.block_on(waits), Err(Error::Ended(_))));
-    assert!(matches!(here.block_on(client.root().invoke("echo", [1])), Err(Error::Ended(_))));
+    assert!(matches!(here.block_on(client.root().invoke("echo", [1])), Err(Error::NeverStarted(_))));
 }
 
 #[tokio::test]

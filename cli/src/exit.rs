@@ -102,7 +102,8 @@ impl Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let exit = match &error {
-            Error::NotMade(CallError::Ended(_) | CallError::NotReady) | Error::Ended(_) => Exit::NoPeer,
+            Error::NotMade(CallError::Ended(_) | CallError::NotReady) => Exit::NoPeer,
+            Error::Ended(_) | Error::NeverStarted(_) => Exit::NoPeer,
             Error::NoPeer | Error::Io(..) => Exit::NoPeer,
             Error::NotMade(_) => Exit::Usage,
             _ => Exit::Remote,

@@ -58,7 +58,7 @@ pub fn look_at(connection: &Connection, value: Value) -> Result<Look, Error> {
     }
     // What an object does not tell of itself is not worth an error, except that there is none to ask any more.
     let members = match members {
-        Err(error @ Error::Ended(_)) => return Err(error),
+        Err(error) if error.ended().is_some() => return Err(error),
         members => members.unwrap_or_default(),
     };
     Ok(Look::Object { text: text_form(text)?, members })
@@ -92,7 +92,7 @@ pub fn arguments(exception: &Exception) -> Vec<Plain> {
 fn text_form(asked: Pending) -> Result<String, Error> {
     match asked.wait() {
         Ok(Value::Str(text)) => Ok(text),
-        Err(error @ Error::Ended(_)) => Err(error),
+        Err(error) if error.ended().is_some() => Err(error),
         _ => Ok(NO_TEXT.into()),
     }
 }

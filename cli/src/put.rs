@@ -35,8 +35,8 @@ pub fn run(args: &PutArgs) -> Result<(), Failure> {
 
 fn copy(peer: &Peer, mut source: Source, path: &str, progress: &Progress, watch: &Watch) -> Result<(), Failure> {
     let unchanged = format!("{path:?} there is as it was");
-    let there = |error| {
-        let was_lost = matches!(error, Error::Ended(_));
+    let there = |error: farref_pipe::Error| {
+        let was_lost = error.ended().is_some();
         let failure = far("write", path, peer.explain(error));
         if was_lost { failure.with(&unchanged) } else { failure }
     };

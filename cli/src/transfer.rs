@@ -44,7 +44,7 @@ impl Incoming {
                 incoming.size = fact("size").and_then(|size| u64::try_from(size).ok());
                 incoming.mode = fact("mode").and_then(|mode| u32::try_from(mode).ok());
             }
-            Err(error @ Error::Ended(_)) => return Err(error),
+            Err(error) if error.ended().is_some() => return Err(error),
             // What is wrong with the path shows in the reads; and a file can be read of which nothing is known.
             _ => {}
         }

@@ -265,7 +265,7 @@ fn a_peer_killed_in_mid_call_fails_the_call_at_once() {
         };
         let called = peer.connection().root().invoke("walk", told(".", killer));
         assert!(matches!(called, Err(Error::Ended(_))), "{called:?}");
-        assert!(matches!(peer.connection().root().get("open"), Err(Error::Ended(_))));
+        assert!(matches!(peer.connection().root().get("open"), Err(Error::NeverStarted(_))));
     });
 }
 

@@ -459,7 +459,7 @@ impl Core {
         needs: &mut Needs,
     ) -> Result<Question, NotStarted> {
         if self.is_over() {
-            return Err(Error::Ended(self.session.ended().unwrap_or(Ended::LinkLost)).into());
+            return Err(Error::NeverStarted(self.session.ended().unwrap_or(Ended::LinkLost)).into());
         }
         args.values_mut().try_for_each(|value| replace_promises(value, shared, needs))?;
         let mut references = Vec::new();
@@ -472,9 +472,13 @@ impl Core {
         made.map_err(|error| {
             self.drop_unexported(&references);
             match error {
-                CallError::NoRoom => NotStarted::Wait(shared.listen(Lack::Room)),
+                CallError::NoRoom => {
+                    // The peer may have to be asked what it has got (LNK-3).
+                    shared.driver.output();
+                    NotStarted::Wait(shared.listen(Lack::Room))
+                }
                 CallError::Overloaded if call.parent.is_none() => NotStarted::Wait(shared.listen(Lack::Credit)),
-                CallError::Ended(ended) => Error::Ended(ended).into(),
+                CallError::Ended(ended) => Error::NeverStarted(ended).into(),
                 error => Error::NotMade(error).into(),
             }
         })

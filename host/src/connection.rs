@@ -14,6 +14,7 @@ use crate::call::{self, OpenCall};
 use crate::core::Core;
 use crate::error::Error;
 use crate::proxy::{Promise, Proxy};
+use crate::resume::{LinkState, PeerIdentity, Resuming};
 use crate::shared::Shared;
 use crate::value::Value;
 
@@ -58,6 +59,14 @@ pub struct Options {
     pub stall: Duration,
     /// Memory that it shares with other connections: a limit for all of them together, below the sum of what each may take.
     pub memory: Budget,
+    /// Whether sessions go on over another connection when theirs is lost, if the peer offers that too; else they end with it.
+    /// What is sent is then kept until the peer has acknowledged it: `output` is for both, what waits and what is kept. The
+    /// backends say where they can do it.
+    pub resume: Option<Resuming>,
+    /// Who this side is; drawn at random for each connection, or for each server, if it is not said. Both ends of a session must
+    /// not be the same. A client that has a name of its own and starts again makes its server give up at once what it keeps of
+    /// the sessions before.
+    pub identity: Option<PeerIdentity>,
 }
 
 impl Default for Options {
@@ -79,6 +88,8 @@ impl Default for Options {
             key: None,
             stall: Duration::from_secs(30),
             memory: Budget::unlimited(),
+            resume: None,
+            identity: None,
         }
     }
 }
@@ -149,6 +160,21 @@ impl Connection {
         self.shared().until(is_ready).await
     }
 
+    /// Whether there is a connection, or since when there is none.
+    pub fn link(&self) -> LinkState {
+        self.shared().lock().link_state()
+    }
+
+    /// Waits until that is something else than `seen`.
+    pub async fn link_changed(&self, seen: &LinkState) -> LinkState {
+        self.shared().until(|core| Some(core.link_state()).filter(|state| state != seen)).await
+    }
+
+    /// As [`Self::link_changed`], blocking; None if it is the same when the time is up.
+    pub fn wait_link_changed(&self, seen: &LinkState, limit: Duration) -> Option<LinkState> {
+        self.shared().wait_for(|core| Some(core.link_state()).filter(|state| state != seen), limit)
+    }
+
     /// Waits, blocking, until the session is over and its last words are written, if the peer takes them within two seconds,
     /// and tells why.
     pub fn wait_closed(&self) -> Ended {
@@ -189,7 +215,7 @@ impl Connection {
     /// If so, all that was sent is on its way and counted in [`Self::traffic`].
     pub fn is_at_baseline(&self) -> bool {
         let mut core = self.shared().lock();
-        let at_baseline = core.all_sent() && core.is_at_baseline();
+        let at_baseline = core.session.is_up() && core.all_sent() && core.is_at_baseline();
         self.shared().unlock(core);
         at_baseline
     }

@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 use std::mem;
 use std::sync::{Arc, Weak};
 use std::task::Waker;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use farref_core::message::{CloseCode, ErrorCode, Limits};
-use farref_core::session::{Config, Ended, Event, Host, Import, LinkMode, Notice, Question, Request, Session, Tables};
+use farref_core::session::{Config, Ended, Event, Host, Import, Notice, Question, Request, Session, Tables};
 
 use crate::budget::Charge;
 use crate::call::Caller;
@@ -18,6 +18,7 @@ use crate::object::Directory;
 use crate::objects::LocalObjects;
 use crate::pool::Garbage;
 use crate::proxy::ProxyInner;
+use crate::resume::{LinkState, PeerIdentity, Resuming};
 use crate::serve::{Done, Job, Lanes, Reply};
 use crate::shared::{Dropped, Shared};
 use crate::translate;
@@ -58,9 +59,18 @@ pub(crate) struct Core {
     pub deaf: bool,
     pub draining: bool,
     /// Who we are, as Hello says it.
-    pub own: (uuid::Uuid, u64),
+    pub own: PeerIdentity,
+    /// There is no connection.
+    pub parked: Option<Parked>,
     /// Why the session never began.
     pub failed: Option<Error>,
+}
+
+/// A session without a connection.
+pub(crate) struct Parked {
+    pub since: Instant,
+    pub attempts: u32,
+    pub last: Option<Error>,
 }
 
 impl Core {
@@ -88,7 +98,8 @@ impl Core {
             ending: false,
             deaf: false,
             draining: false,
-            own: (config.peer, config.incarnation),
+            own: PeerIdentity { peer: config.peer.into_bytes(), incarnation: config.incarnation },
+            parked: None,
             failed: None,
         }
     }
@@ -102,16 +113,13 @@ impl Core {
                     caller.settle(result, self);
                 }
             }
-            Some(Event::Ready) => {
-                let peer = self.session.peer().map(|hello| (hello.peer, hello.incarnation));
-                if peer == Some(self.own) {
-                    // Our own Hello: the channel gives back what is written into it (HEL-5).
-                    self.failed = Some(Error::NoPeer);
-                    self.session.close(CloseCode::ProtocolFault);
-                    return Err(Ended::Closed(CloseCode::ProtocolFault));
-                }
+            Some(Event::Ready) if self.peer() == Some(self.own) => {
+                // Our own Hello: the channel gives back what is written into it (HEL-5).
+                self.failed = Some(Error::NoPeer);
+                self.session.close(CloseCode::ProtocolFault);
+                return Err(Ended::Closed(CloseCode::ProtocolFault));
             }
-            None => {}
+            Some(Event::Ready) | None => {}
         }
         Ok(())
     }
@@ -299,6 +307,22 @@ impl Core {
         usize::from(most).saturating_sub(self.session.tables().questions as usize)
     }
 
+    /// Who the peer is, once it has said Hello.
+    pub fn peer(&self) -> Option<PeerIdentity> {
+        let hello = self.session.peer()?;
+        Some(PeerIdentity { peer: hello.peer.into_bytes(), incarnation: hello.incarnation })
+    }
+
+    pub fn link_state(&self) -> LinkState {
+        match (self.session.ended(), &self.parked) {
+            (Some(ended), _) => LinkState::Over(ended),
+            (None, None) => LinkState::Up,
+            (None, Some(Parked { since, attempts, last })) => {
+                LinkState::Parked { since: *since, attempts: *attempts, last: last.clone() }
+            }
+        }
+    }
+
     /// Whether nothing can be sent any more.
     pub fn is_over(&self) -> bool {
         self.deaf || self.ending
@@ -351,8 +375,10 @@ impl Core {
     pub fn end(&mut self) {
         self.ending = true;
         let ended = self.session.ended().unwrap_or(Ended::LinkLost);
-        for (_, caller) in mem::take(&mut self.calls).into_iter().flatten() {
-            caller.settle(Err(Error::Ended(ended)), self);
+        for (question, caller) in mem::take(&mut self.calls).into_iter().flatten() {
+            let may_have_started = self.session.may_have_started(question);
+            let error = if may_have_started { Error::Ended(ended) } else { Error::NeverStarted(ended) };
+            caller.settle(Err(error), self);
         }
         let unsent = mem::take(&mut self.unsent);
         self.garbage.extend(unsent.into_iter().filter_map(Reply::into_garbage));
@@ -368,7 +394,7 @@ const OF_A_CALL: usize = 256;
 const OF_A_SESSION: usize = 4096;
 
 fn config(options: &Options) -> Config {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let PeerIdentity { peer, incarnation } = options.identity.unwrap_or_else(PeerIdentity::random);
     Config {
         limits: Limits {
             max_message: options.max_message,
@@ -383,9 +409,9 @@ fn config(options: &Options) -> Config {
         calls: options.calls,
         out_bytes: options.output.max(128),
         store_bytes: options.store,
-        peer: uuid::Uuid::new_v4(),
-        incarnation: since.as_nanos() as u64,
-        link: LinkMode::Off,
+        peer: uuid::Uuid::from_bytes(peer),
+        incarnation,
+        link: Resuming::mode(options.resume.as_ref()),
         patience: None,
     }
 }

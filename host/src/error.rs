@@ -24,6 +24,8 @@ pub enum Error {
     NotMade(CallError),
     /// The session is over; whether the call took effect is unknown.
     Ended(Ended),
+    /// The session is over, and the call has had no effect: its message has not got to the peer, or was never sent.
+    NeverStarted(Ended),
     /// What was read is no farref peer: no preamble within the first 64 KiB, or before the end.
     NoPeer,
     /// The check of the shared key failed, or the peer wants one: see [`Options::key`](crate::Options::key).
@@ -73,6 +75,38 @@ impl Error {
         }
     }
 
+    /// Why the session is over, if it is that.
+    pub fn ended(&self) -> Option<Ended> {
+        match self {
+            Self::Ended(ended) | Self::NeverStarted(ended) | Self::NotMade(CallError::Ended(ended)) => Some(*ended),
+            _ => None,
+        }
+    }
+
+    /// Whether the call may have had an effect. If not, it can be made again, of another session if this is over.
+    pub fn may_have_started(&self) -> bool {
+        match self {
+            Self::Raised(_) | Self::Ended(_) => true,
+            Self::Refused(code, _) => !matches!(
+                code,
+                ErrorCode::NoSuchObject
+                    | ErrorCode::NoSuchMember
+                    | ErrorCode::Unsupported
+                    | ErrorCode::BadArguments
+                    | ErrorCode::AccessDenied
+                    | ErrorCode::Overloaded
+                    | ErrorCode::Broken
+            ),
+            Self::Refuse(..)
+            | Self::NotMade(_)
+            | Self::NeverStarted(_)
+            | Self::NoPeer
+            | Self::Key(_)
+            | Self::Io(..)
+            | Self::Misplaced(_) => false,
+        }
+    }
+
     /// The exception, if it is one.
     pub fn exception(&self) -> Option<&Exception> {
         if let Self::Raised(exception) = self { Some(exception) } else { None }
@@ -85,7 +119,7 @@ impl fmt::Display for Error {
             Self::Raised(exception) => exception.fmt(out),
             Self::Refused(code, values) | Self::Refuse(code, values) => refused(out, *code, values.first()),
             Self::NotMade(error) => error.fmt(out),
-            Self::Ended(ended) => ended.fmt(out),
+            Self::Ended(ended) | Self::NeverStarted(ended) => ended.fmt(out),
             Self::NoPeer => out.write_str("no farref peer answers there"),
             Self::Key(failure) => failure.fmt(out),
             Self::Io(_, text) => out.write_str(text),

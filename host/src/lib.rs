@@ -26,6 +26,7 @@ mod objects;
 mod pool;
 mod proxy;
 mod remote;
+mod resume;
 mod serve;
 mod shared;
 #[cfg(test)]
@@ -49,4 +50,5 @@ pub use object::{Action, Async, AsyncObject, Directory, Member, Object, Runs};
 pub use pool::{Threads, Work};
 pub use proxy::{Pending, Promise, Proxy};
 pub use remote::{AsyncItems, AsyncRemote, Items, Remote};
+pub use resume::{LinkState, PeerIdentity, Resuming};
 pub use value::{Exception, Reference, Value};

@@ -7,15 +7,18 @@ use std::mem;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use farref_core::frame::{Split, split};
-use farref_core::message::CloseCode;
+use farref_core::message::{CloseCode, Resume};
+use farref_core::session::ResumeRefused;
 
 use crate::connection::{Connection, Options};
-use crate::core::Core;
+use crate::core::{Core, Parked};
 use crate::error::Error;
 use crate::object::Directory;
 use crate::pool::Work;
+use crate::resume::PeerIdentity;
 use crate::serve::{Job, Reply};
 use crate::shared::Shared;
 
@@ -115,6 +118,7 @@ impl Link {
         let mut rest = stream;
         let mut wanted = 1;
         let mut is_over = core.session.ended().is_some();
+        let room = core.session.room();
         while !is_over {
             let most = if core.session.peer().is_some() { core.session.limits().max_message } else { BEFORE_HELLO };
             match split(rest, most) {
@@ -136,6 +140,14 @@ impl Link {
                 // The session says which rule it was; an empty body breaks the same one.
                 Split::Bad => is_over = core.take_record(shared, &[]).is_err(),
             }
+        }
+        if core.parked.is_some() && core.session.is_up() {
+            core.is_up_again(shared);
+        }
+        if core.session.room() > room {
+            // The peer has acknowledged something.
+            core.retry_unsent(shared);
+            shared.tell_of_room();
         }
         core = shared.run_inline(core);
         let used = stream.len() - rest.len();
@@ -175,9 +187,7 @@ impl Link {
         core.charge(shared);
         if !taken.is_empty() {
             shared.count(&buffer[taken.clone()], taken.len(), &mut core.said_hello);
-            if shared.is_lacking.load(Ordering::Relaxed) {
-                shared.room.notify(usize::MAX);
-            }
+            shared.tell_of_room();
         }
         shared.tell(&mut core);
         core.take_notices();
@@ -204,6 +214,123 @@ impl Link {
     /// One write to the stream was made, for [`Traffic::writes`](crate::Traffic::writes).
     pub fn count_write(&self) {
         self.0.writes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The connection is gone. If both sides have said that the session is to outlive it, the session is parked until
+    /// [`Self::resume`] or [`Self::accept`]: calls go on to be made, and nothing is to be sent or received meanwhile. Else this
+    /// is false, and nothing has changed: [`Self::end`] is to follow.
+    pub fn park(&self) -> bool {
+        let mut core = self.0.lock();
+        // LNK-7 would let the side that connects begin again without the peer's Hello; but whoever waits for that is told now.
+        let can_wait = core.session.ended().is_none() && core.session.is_resumable() && core.session.park();
+        if can_wait {
+            core.parked.get_or_insert_with(|| Parked { since: Instant::now(), attempts: 0, last: None });
+            self.0.changed.notify(usize::MAX);
+        }
+        self.0.unlock_quietly(core);
+        can_wait
+    }
+
+    /// For the side that connects: another connection is tried for. Tells which attempt that is since the session was parked.
+    pub fn attempt(&self) -> u32 {
+        let mut core = self.0.lock();
+        let attempts = core.parked.as_mut().map_or(0, |parked| {
+            parked.attempts = parked.attempts.saturating_add(1);
+            parked.attempts
+        });
+        self.0.changed.notify(usize::MAX);
+        attempts
+    }
+
+    /// For how long the session has had no connection.
+    pub fn parked_for(&self) -> Duration {
+        self.0.lock().parked.as_ref().map_or(Duration::ZERO, |parked| parked.since.elapsed())
+    }
+
+    /// What became of that, if it was nothing.
+    pub fn attempt_failed(&self, error: Error) {
+        let mut core = self.0.lock();
+        if let Some(parked) = &mut core.parked {
+            parked.last = Some(error);
+        }
+        self.0.changed.notify(usize::MAX);
+    }
+
+    /// For the side that connects: there is another connection. What is taken from now on is for it, behind the preamble.
+    pub fn resume(&self) {
+        let mut core = self.0.lock();
+        if core.session.is_parked() {
+            core.session.resume();
+        }
+        self.0.unlock(core);
+    }
+
+    /// For the side that accepts: another connection began with this. If it is for this session, the connection before is to be
+    /// given up now, with all that it still brings: nothing of that may be [received](Self::receive) any more. What is taken
+    /// from now on is for the other one, behind the preamble.
+    ///
+    /// # Errors
+    /// The other connection is to be closed without an answer; the one before goes on as it was, unless the session is over.
+    pub fn accept(&self, resume: &Resume) -> Result<(), ResumeRefused> {
+        let mut core = self.0.lock();
+        let room = core.session.room();
+        let accepted = core.session.accept(resume);
+        if accepted.is_ok() {
+            core.is_up_again(&self.0);
+        }
+        if core.session.room() > room {
+            core.retry_unsent(&self.0);
+            self.0.tell_of_room();
+        }
+        core = self.0.run_inline(core);
+        match core.session.ended() {
+            Some(_) => self.0.end(core),
+            None => self.0.unlock(core),
+        }
+        accepted
+    }
+
+    /// What the peer names the session by that it wants to resume, if it can be resumed.
+    pub fn token(&self) -> Option<[u8; 16]> {
+        self.0.lock().session.token()
+    }
+
+    /// How many messages of the peer have come, for a peer that resumes the session when it is over.
+    pub fn got(&self) -> u64 {
+        self.0.lock().session.got()
+    }
+
+    /// Who the peer is, once it has said Hello.
+    pub fn peer(&self) -> Option<PeerIdentity> {
+        self.0.lock().peer()
+    }
+
+    /// Who this side is.
+    pub fn own(&self) -> PeerIdentity {
+        self.0.lock().own
+    }
+
+    /// Whether the peer's Hello has come, and its answer after the session was resumed.
+    pub fn is_up(&self) -> bool {
+        let core = self.0.lock();
+        core.session.peer().is_some() && core.session.is_up()
+    }
+
+    /// Whether the session is over.
+    pub fn is_over(&self) -> bool {
+        self.0.lock().session.ended().is_some()
+    }
+
+    /// About how much memory the session takes, bytes.
+    pub fn memory(&self) -> usize {
+        self.0.lock().takes()
+    }
+
+    /// The peer has said Hello as another incarnation, so that the session is over.
+    pub fn peer_restarted(&self) {
+        let mut core = self.0.lock();
+        core.session.peer_restarted();
+        self.0.end(core);
     }
 
     /// Nothing more will be received. What was sent before may still be written.
@@ -242,6 +369,13 @@ impl Link {
     pub async fn drain(&self) {
         self.refuse_calls();
         self.0.until(Core::is_drained).await;
+    }
+}
+
+impl Core {
+    fn is_up_again(&mut self, shared: &Shared) {
+        self.parked = None;
+        shared.changed.notify(usize::MAX);
     }
 }
 

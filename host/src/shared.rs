@@ -259,6 +259,13 @@ impl Shared {
         self.room.notify(usize::MAX);
     }
 
+    /// Tells calls that wait for room for output that there is some.
+    pub fn tell_of_room(&self) {
+        if self.is_lacking.load(Ordering::Relaxed) {
+            self.room.notify(usize::MAX);
+        }
+    }
+
     /// Tells calls that wait for credit how many may try, and who waits for the end of all calls.
     pub fn tell(&self, core: &mut Core) {
         if self.is_lacking.load(Ordering::Relaxed) {

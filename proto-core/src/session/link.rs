@@ -186,6 +186,25 @@ impl<S: Storage> Session<S> {
         self.link.is_resuming()
     }
 
+    /// What the peer names this session by when it resumes it, if the session can be resumed.
+    pub fn token(&self) -> Option<[u8; 16]> {
+        match self.link.mode {
+            LinkMode::Resume { token, .. } if self.link.agreed => Some(token),
+            _ => None,
+        }
+    }
+
+    /// Whether messages can go both ways: it is neither parked nor still waits for an answer to its attempt to resume.
+    pub fn is_up(&self) -> bool {
+        self.link.state == State::Up
+    }
+
+    /// The peer has said Hello again, on another connection and as another incarnation: it knows nothing of this session,
+    /// which is over (LNK-8).
+    pub fn peer_restarted(&mut self) {
+        self.end(Ended::PeerRestarted);
+    }
+
     /// There is another connection, which this side has opened. Its output begins with the preamble, and then what
     /// [`Self::transmit`] gives; what is received goes to [`Self::handle`] (LNK-4).
     pub fn resume(&mut self) {
