@@ -9,13 +9,13 @@ use std::mem;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::{self, Thread};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use farref_core::frame::{PREAMBLE, PreambleScanner, Scan};
 use farref_host::{
-    Connection, Directory, Driver, Error, KeyFailure, KeyRefusal, Link, Options, Received, Threads, Work,
+    Connection, Directory, Driver, Error, KeyFailure, KeyRefusal, Link, Options, Received, Threads, WeakLink, Work,
 };
 
 #[cfg(unix)]
@@ -73,8 +73,11 @@ fn start(
         interrupt: Mutex::new(interrupt),
         bell: Bell::default(),
         threads: Threads::new(options.serving.into()),
+        timer: Timer::default(),
     });
     let link = Link::new(directory, &options, pipe.clone());
+    let _ = pipe.timer.link.set(link.downgrade());
+    let _ = pipe.timer.pipe.set(Arc::downgrade(&pipe));
     let (writer, of_writer) = (link.clone(), pipe.clone());
     thread::Builder::new().name("farref-write".into()).spawn(move || of_writer.write_all(&writer))?;
     let (reader, of_reader) = (link.clone(), pipe.clone());
@@ -95,6 +98,7 @@ struct Pipe {
     /// Rung when there may be output that nobody else writes.
     bell: Bell,
     threads: Threads,
+    timer: Timer,
 }
 
 thread_local! {
@@ -133,6 +137,11 @@ impl Driver for Pipe {
 
     /// Receives, if nobody else does and the input can be shared.
     fn wait(&self, link: &Link, is_over: &mut dyn FnMut() -> bool) {
+        // Who receives cannot be told that its time is over, unless something comes.
+        if self.timer.is_set.load(Ordering::Relaxed) {
+            thread::park();
+            return self.readers.pass_on();
+        }
         self.readers.waited.fetch_add(1, Ordering::Relaxed);
         if !self.receive_until(link, is_over) {
             // The input may have become free meanwhile; from now on whoever gives it up sees this thread.
@@ -145,7 +154,12 @@ impl Driver for Pipe {
         self.readers.pass_on();
     }
 
+    fn wake_at(&self, at: Instant) {
+        self.timer.set(at);
+    }
+
     fn ended(&self) {
+        self.timer.end();
         if let Some(interrupt) = &*lock(&self.interrupt) {
             interrupt.end();
         }
@@ -288,6 +302,73 @@ impl Readers {
             seen = count;
         }
         self.is_lent.store(false, Ordering::SeqCst);
+    }
+}
+
+/// Tells the session the time, on a thread that there is from when it is first asked for.
+#[derive(Default)]
+struct Timer {
+    state: Mutex<TimerState>,
+    changed: Condvar,
+    /// Whether it was asked for, and is due still.
+    is_set: AtomicBool,
+    link: OnceLock<WeakLink>,
+    pipe: OnceLock<Weak<Pipe>>,
+}
+
+#[derive(Default)]
+struct TimerState {
+    at: Option<Instant>,
+    is_running: bool,
+    is_over: bool,
+}
+
+impl Timer {
+    fn set(&self, at: Instant) {
+        let mut state = lock(&self.state);
+        if state.is_over {
+            return;
+        }
+        state.at = Some(at);
+        self.is_set.store(true, Ordering::Relaxed);
+        self.changed.notify_one();
+        if !state.is_running
+            && let Some(pipe) = self.pipe.get().and_then(Weak::upgrade)
+        {
+            let spawned = thread::Builder::new().name("farref-time".into()).spawn(move || pipe.timer.run(&pipe));
+            state.is_running = spawned.is_ok();
+        }
+    }
+
+    fn end(&self) {
+        lock(&self.state).is_over = true;
+        self.changed.notify_one();
+    }
+
+    fn run(&self, pipe: &Pipe) {
+        let mut state = lock(&self.state);
+        while !state.is_over {
+            let now = Instant::now();
+            match state.at {
+                None => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(at) if at > now => {
+                    let waited = self.changed.wait_timeout(state, at - now);
+                    state = waited.unwrap_or_else(PoisonError::into_inner).0;
+                }
+                Some(_) => {
+                    state.at = None;
+                    drop(state);
+                    let Some(link) = self.link.get().and_then(WeakLink::upgrade) else { return };
+                    let next = link.advance(Instant::now());
+                    pipe.bell.ring();
+                    drop(link);
+                    state = lock(&self.state);
+                    // What was asked for meanwhile is as soon, or sooner.
+                    state.at = state.at.or(next);
+                    self.is_set.store(state.at.is_some(), Ordering::Relaxed);
+                }
+            }
+        }
     }
 }
 

@@ -27,6 +27,7 @@ pub async fn connect_tcp(
     options: Options,
 ) -> Result<Connection, Error> {
     let patience = Patience::new(&options);
+    let options = over_tcp(options);
     if options.resume.is_none() {
         let stream = patience.within(open_tcp(address)).await?;
         return begin(stream, directory, options, patience).await;
@@ -51,6 +52,7 @@ pub async fn connect_tls(
 ) -> Result<Connection, Error> {
     let patience = Patience::new(&options);
     let name = crate::tls::server_name(server_name)?;
+    let options = over_tcp(options);
     if options.resume.is_none() {
         let stream = patience.within(async { tls.connect(name, open_tcp(address).await?).await }).await?;
         return begin(stream, directory, options, patience).await;
@@ -63,6 +65,14 @@ pub async fn connect_tls(
     };
     begin_again(open, directory, options, patience).await
 }
+
+/// With what [`Options::patience`] is over TCP, unless they say something else.
+pub(crate) fn over_tcp(options: Options) -> Options {
+    Options { patience: options.patience.or(Some(PATIENCE)), ..options }
+}
+
+/// Longer than a peer that is there is silent, shorter than routers remember a silent connection, even when a Ping is lost.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// As [`connect_tcp`], on a Unix socket.
 #[cfg(unix)]

@@ -9,7 +9,7 @@ use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use atomic_waker::AtomicWaker;
 use farref_core::frame::{PREAMBLE, PreambleScanner, Scan};
@@ -31,6 +31,9 @@ pub(crate) struct Tasks {
     handover: Mutex<Option<Handover>>,
     runtime: Handle,
     threads: Arc<Threads>,
+    /// When the session is to be told the time, for the task to take.
+    look: Mutex<Option<Instant>>,
+    has_look: AtomicBool,
 }
 
 impl Tasks {
@@ -42,7 +45,16 @@ impl Tasks {
             handover: Mutex::default(),
             runtime: Handle::current(),
             threads,
+            look: Mutex::default(),
+            has_look: AtomicBool::new(false),
         })
+    }
+
+    fn take_look(&self) -> Option<Instant> {
+        match self.has_look.swap(false, Ordering::Acquire) {
+            true => self.look.lock().unwrap_or_else(PoisonError::into_inner).take(),
+            false => None,
+        }
     }
 
     /// Until the session is over.
@@ -93,6 +105,12 @@ pub(crate) struct Handover {
 
 impl Driver for Tasks {
     fn output(&self) {
+        self.waker.wake();
+    }
+
+    fn wake_at(&self, at: Instant) {
+        *self.look.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
+        self.has_look.store(true, Ordering::Release);
         self.waker.wake();
     }
 
@@ -166,6 +184,8 @@ pub(crate) struct Carrier<S> {
     handshake: Option<Pin<Box<Sleep>>>,
     patience: Patience,
     stall: Stall,
+    /// Until the session is to be told the time.
+    look: Option<Pin<Box<Sleep>>>,
     /// Nothing is written any more.
     is_mute: bool,
 }
@@ -183,6 +203,7 @@ impl<S: Stream> Carrier<S> {
             handshake: patience.end().filter(|_| !is_up).map(|end| Box::pin(sleep_until(end))),
             patience,
             stall: Stall { limit: options.stall, until: None },
+            look: None,
             is_mute: false,
         }
     }
@@ -219,7 +240,7 @@ impl<S: Stream> Carrier<S> {
             self.fail(|patience| patience.error());
             return Poll::Ready(None);
         }
-        if self.poll_output(cx).is_ready() {
+        if self.poll_time(cx) || self.poll_output(cx).is_ready() {
             return Poll::Ready(None);
         }
         let mut is_quiet = true;
@@ -275,6 +296,26 @@ impl<S: Stream> Carrier<S> {
         match self.link.is_ready() {
             false => self.link.fail(error(self.patience)),
             true => self.link.attempt_failed(error(self.patience)),
+        }
+    }
+
+    /// Tells the session the time when that is due: when it has asked for it. True if the session has given the connection up.
+    fn poll_time(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut due = self.tasks.take_look();
+        loop {
+            if let Some(at) = due.take() {
+                self.look = Some(Box::pin(sleep_until(at.into())));
+            }
+            let is_due = self.look.as_mut().is_some_and(|look| look.as_mut().poll(cx).is_ready());
+            if !is_due {
+                return false;
+            }
+            self.look = None;
+            let (next, asked) = (self.link.advance(tokio::time::Instant::now().into_std()), self.tasks.take_look());
+            if self.link.is_parked() {
+                return true;
+            }
+            due = next.into_iter().chain(asked).min();
         }
     }
 

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tracing::Instrument;
 
-use crate::connect::{Carried, Patience, carry};
+use crate::connect::{Carried, Patience, carry, over_tcp};
 use crate::driver::{After, Carrier, Handover, OnDrop, Stream, Tasks, wait_parked};
 use crate::first::{self, First};
 use crate::key;
@@ -370,8 +370,9 @@ impl Server {
         }
     }
 
-    /// Listens no more, lets the calls that are under way end, for as long as `grace` at most, and closes all sessions. New
-    /// calls are refused as overloaded meanwhile. Sessions that have no connection end at once.
+    /// Listens no more, lets the calls that are under way end, for as long as `grace` at most, and ends all sessions, as
+    /// [`Connection::shutdown`] does where the peer joins in within that time. New calls are refused as overloaded meanwhile.
+    /// Sessions that have no connection end at once.
     pub async fn shut_down(&self, grace: Duration) {
         let (parked, sessions): (Vec<_>, Vec<_>) = {
             let mut state = self.state();
@@ -389,6 +390,12 @@ impl Server {
         let drained = async {
             for link in &sessions {
                 link.drain().await;
+            }
+            for link in &sessions {
+                link.shutdown();
+            }
+            for link in &sessions {
+                link.closed().await;
             }
         };
         if tokio::time::timeout(grace, drained).await.is_err() {
@@ -584,8 +591,12 @@ impl Place {
     /// Holds a session with a peer that has shown all that it has to.
     async fn hold(mut self, stream: impl Stream, peer: Peer, patience: Patience) {
         let Inner { directory, options, threads, .. } = &*self.server.0.clone();
+        let connection_options = match peer.address {
+            PeerAddress::Tcp(_) => over_tcp(options.connection.clone()),
+            PeerAddress::Unix(_) | PeerAddress::Other(_) => options.connection.clone(),
+        };
         let Carried { link, connection, tasks, carrier } =
-            carry(stream, directory.clone(), &options.connection, patience, threads.clone());
+            carry(stream, directory.clone(), &connection_options, patience, threads.clone());
         let is_admitted = (options.validator.0)(&peer);
         let open = Open { link: link.clone(), connection: connection.clone(), tasks: tasks.clone(), peer, token: None };
         let carrying = Carrying { server: &self.server.clone(), id: self.id, link: link.clone(), tasks };

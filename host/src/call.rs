@@ -17,6 +17,7 @@ use crate::many::OneOfMany;
 use crate::pool::Garbage;
 use crate::proxy::{Promise, ProxyInner};
 use crate::shared::{Dropped, Lack, Shared, lock};
+use crate::time::Deadline;
 use crate::value::{Reference, Value};
 
 /// What is known of one call: nothing yet, or its outcome.
@@ -24,6 +25,8 @@ pub(crate) struct CallState(Mutex<State>);
 
 struct State {
     is_settled: bool,
+    /// Its deadline has passed.
+    is_late: bool,
     /// There once it is settled, until it is taken.
     outcome: Option<Result<Value, Error>>,
     /// The virtual time of the outcome, once it is there.
@@ -45,7 +48,7 @@ pub(crate) struct Needs {
     settled_at: u64,
 }
 
-/// A call that somebody may still wait for. When nobody does, it is abandoned (FIN-1).
+/// A call that somebody may still wait for. When nobody does, it is cancelled (FIN-1).
 pub(crate) struct OpenCall {
     pub shared: Arc<Shared>,
     /// None if it was never made, since what it was for was known.
@@ -238,7 +241,16 @@ impl State {
 impl CallState {
     fn new(needs: Needs) -> Self {
         let (sent, waiting) = (now(), Vec::new());
-        Self(Mutex::new(State { is_settled: false, outcome: None, settled_at: 0, sent, nested: 0, needs, waiting }))
+        Self(Mutex::new(State {
+            is_settled: false,
+            is_late: false,
+            outcome: None,
+            settled_at: 0,
+            sent,
+            nested: 0,
+            needs,
+            waiting,
+        }))
     }
 
     /// Its Return came, or never will. Gives back the calls whose answers it named.
@@ -292,6 +304,14 @@ impl CallState {
         lock(&self.0).is_settled
     }
 
+    pub fn is_late(&self) -> bool {
+        lock(&self.0).is_late
+    }
+
+    pub fn be_late(&self) {
+        lock(&self.0).is_late = true;
+    }
+
     /// The outcome, as `take` takes it, or a call of the waker when it is there.
     pub fn poll(
         &self,
@@ -331,6 +351,7 @@ pub(crate) struct Plan<'p> {
     pub name: Option<&'p str>,
     pub args: Args,
     pub pipelined: bool,
+    pub deadline: Option<Deadline>,
     /// The virtual time from which on the target is known.
     pub settled_at: u64,
 }
@@ -392,7 +413,14 @@ impl Plan<'_> {
                 _ => return Err(NotStarted::Error(Error::NotMade(CallError::NotAPromise))),
             },
         };
-        let call = Call { callee, op: self.op, references: &[], pipelined: self.pipelined, parent, deadline: None };
+        let call = Call {
+            callee,
+            op: self.op,
+            references: &[],
+            pipelined: self.pipelined,
+            parent,
+            deadline: self.deadline.map(Deadline::on_the_wire),
+        };
         let question = core.make_call(&shared, call, self.name, &mut self.args, &mut needs)?;
         let state = Arc::new(CallState::new(needs));
         core.add_call(question, Caller::One(state.clone()));
@@ -410,6 +438,11 @@ pub(crate) fn current_parent(shared: &Arc<Shared>) -> Option<Answer> {
         Some(serving) if Arc::ptr_eq(serving, shared) => current.answer,
         _ => None,
     })
+}
+
+/// The peer's call that is being served here, and over which session it came.
+pub(crate) fn current_call() -> Option<(Arc<Shared>, Answer)> {
+    CURRENT.with_borrow(|current| current.shared.clone().zip(current.answer))
 }
 
 /// Who was told that there is credit and does not use it tells the next.
@@ -453,13 +486,19 @@ impl Core {
     pub fn make_call(
         &mut self,
         shared: &Arc<Shared>,
-        call: Call<'_>,
+        mut call: Call<'_>,
         name: Option<&str>,
         args: &mut Args,
         needs: &mut Needs,
     ) -> Result<Question, NotStarted> {
         if self.is_over() {
             return Err(Error::NeverStarted(self.session.ended().unwrap_or(Ended::LinkLost)).into());
+        }
+        if call.parent.is_none() {
+            call.deadline = call.deadline.or(self.deadline);
+        } else if self.session.has_deadlines() {
+            // It has what is left of its parent's.
+            self.advance(shared);
         }
         args.values_mut().try_for_each(|value| replace_promises(value, shared, needs))?;
         let mut references = Vec::new();
@@ -479,6 +518,7 @@ impl Core {
                 }
                 CallError::Overloaded if call.parent.is_none() => NotStarted::Wait(shared.listen(Lack::Credit)),
                 CallError::Ended(ended) => Error::NeverStarted(ended).into(),
+                CallError::DeadlineExceeded => Error::DeadlineExceeded.into(),
                 error => Error::NotMade(error).into(),
             }
         })

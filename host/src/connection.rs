@@ -13,9 +13,11 @@ use crate::budget::Budget;
 use crate::call::{self, OpenCall};
 use crate::core::Core;
 use crate::error::Error;
+use crate::link::Link;
 use crate::proxy::{Promise, Proxy};
 use crate::resume::{LinkState, PeerIdentity, Resuming};
 use crate::shared::Shared;
+use crate::time::Deadline;
 use crate::value::Value;
 
 /// What a connection accepts and may use.
@@ -54,6 +56,15 @@ pub struct Options {
     /// What the peer has to know as well, before anything else is said: see [`Key`]. Sockets only, so far; a backend that
     /// cannot check it refuses to connect.
     pub key: Option<Key>,
+    /// How long a call may take that says nothing else of it ([`Proxy::with_deadline`]) and is part of no other. None is for ever.
+    pub deadline: Option<Deadline>,
+    /// For how long silence of the peer is borne; then the session ends with [`Ended::Silent`]. [`Duration::ZERO`] is for ever;
+    /// the peer's wish is met all the same, by a Ping of two bytes now and then. None is the transport's own choice.
+    ///
+    /// That is two minutes for TCP and TLS: a host that was switched off or a router that forgot the connection tell nobody, and
+    /// routers forget after four minutes of silence at the earliest that is in use. A program that a debugger has stopped is
+    /// rarely stopped for longer. Pipes and Unix sockets end with the process behind them: they bear silence for ever.
+    pub patience: Option<Duration>,
     /// How long output may wait for a peer that reads nothing, until the session ends. [`Duration::MAX`] is no limit. Sockets
     /// only: a pipe cannot tell.
     pub stall: Duration,
@@ -86,6 +97,8 @@ impl Default for Options {
             store: 32 << 20,
             handshake: Duration::from_secs(10),
             key: None,
+            deadline: None,
+            patience: None,
             stall: Duration::from_secs(30),
             memory: Budget::unlimited(),
             resume: None,
@@ -196,6 +209,30 @@ impl Connection {
         let is_drained = self.shared().drain(limit);
         self.close();
         is_drained
+    }
+
+    /// Ends the session when nothing is under way any more, either way, and waits for that: no call is lost (CLS-2). Calls of
+    /// the peer are served until then; those of this side fail with [`CallError::Leaving`](crate::CallError), unless they are
+    /// part of one of the peer's. It takes as long as the peer takes: [`Self::close`] ends the wait.
+    ///
+    /// Gives [`Ended::Done`], or what has ended the session instead.
+    pub async fn shutdown(&self) -> Ended {
+        self.leave();
+        self.closed().await
+    }
+
+    /// As [`Self::shutdown`], blocking, for as long as `limit` at most; then it is closed. Tells whether nothing was lost.
+    pub fn shutdown_within(&self, limit: Duration) -> bool {
+        self.leave();
+        let ended = self.shared().wait_for(Core::closed, limit);
+        if ended.is_none() {
+            self.close();
+        }
+        ended == Some(Ended::Done)
+    }
+
+    fn leave(&self) {
+        Link(self.shared().clone()).shutdown();
     }
 
     /// Says Close and ends the session, for all clones. What is under way fails with [`Error::Ended`], both ways; whether it took

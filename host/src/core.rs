@@ -6,11 +6,12 @@ use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::time::Instant;
 
-use farref_core::message::{CloseCode, ErrorCode, Limits};
+use farref_core::message::{CloseCode, ErrorCode, FinishMode, Limits};
 use farref_core::session::{Config, Ended, Event, Host, Import, Notice, Question, Request, Session, Tables};
 
 use crate::budget::Charge;
 use crate::call::Caller;
+use crate::cancel::Interrupts;
 use crate::connection::Options;
 use crate::error::Error;
 use crate::many::Manies;
@@ -21,7 +22,9 @@ use crate::proxy::ProxyInner;
 use crate::resume::{LinkState, PeerIdentity, Resuming};
 use crate::serve::{Done, Job, Lanes, Reply};
 use crate::shared::{Dropped, Shared};
+use crate::time::{Clock, Deadline};
 use crate::translate;
+
 /// What is under the lock.
 pub(crate) struct Core {
     pub session: Session<Host>,
@@ -32,6 +35,12 @@ pub(crate) struct Core {
     pub calls: Vec<Option<(Question, Caller)>>,
     pub manies: Manies,
     pub lanes: Lanes,
+    pub interrupts: Interrupts,
+    pub clock: Clock,
+    /// Calls of ours whose deadline has passed, and which have no Return yet.
+    pub late: Vec<Question>,
+    /// For calls that have none of their own.
+    pub deadline: Option<farref_core::message::Deadline>,
     /// Calls of the peer to be run by whoever has the lock, as soon as it has given it up.
     pub inline: Vec<Job>,
     /// Room for what they gave.
@@ -83,6 +92,10 @@ impl Core {
             calls: Vec::new(),
             manies: Manies::default(),
             lanes: Lanes::default(),
+            interrupts: Interrupts::default(),
+            clock: Clock::new(),
+            late: Vec::new(),
+            deadline: options.deadline.map(Deadline::on_the_wire),
             inline: Vec::new(),
             done: Vec::new(),
             unsent: VecDeque::new(),
@@ -110,6 +123,7 @@ impl Core {
             Some(Event::Return(returned)) => {
                 let result = translate::read_outcome(self, shared, &returned);
                 if let Some(caller) = self.remove_call(returned.question) {
+                    let result = self.timed(returned.question, result);
                     caller.settle(result, self);
                 }
             }
@@ -180,6 +194,7 @@ impl Core {
     /// Replies to a call that was run, and lets those go on that waited for it.
     pub fn finish(&mut self, shared: &Arc<Shared>, done: Done) {
         let Done { reply, lane } = done;
+        self.forget_interrupt(shared, reply.answer());
         self.reply(shared, reply);
         if let Some(next) = self.lanes.leave(lane) {
             self.dispatch(shared, next);
@@ -255,12 +270,12 @@ impl Core {
     }
 
     /// Looks after what became true: objects that nobody holds any more are let go.
-    pub fn take_notices(&mut self) {
+    pub fn take_notices(&mut self, shared: &Shared) {
         while let Some(notice) = self.session.poll_notice() {
             match notice {
                 Notice::Freed(key) => self.garbage.extend(self.objects.remove(key).map(Garbage::object)),
-                // Threads cannot be stopped; the call goes on, and its caller is told what happened.
-                Notice::Interrupted(_) | Notice::DeadlineExceeded(_) => {}
+                Notice::Interrupted(answer) => self.interrupt(shared, answer),
+                Notice::DeadlineExceeded(question) => self.pass_deadline(question),
                 Notice::Down { .. } => {}
             }
         }
@@ -363,7 +378,10 @@ impl Core {
                 self.forget_many(key).into_iter().for_each(|question| self.forget(Dropped::Call(question)));
             }
             Dropped::Call(question) => {
-                let _ = self.session.cancel(question, farref_core::message::FinishMode::Abandon);
+                // It is asked to stop, and nobody hears whether it did.
+                let _ = self.session.cancel(question, FinishMode::Interrupt);
+                let _ = self.session.cancel(question, FinishMode::Abandon);
+                self.late.retain(|&late| late != question);
                 if let Some(caller) = self.remove_call(question) {
                     self.garbage.extend(caller.into_garbage());
                 }
@@ -412,6 +430,7 @@ fn config(options: &Options) -> Config {
         peer: uuid::Uuid::from_bytes(peer),
         incarnation,
         link: Resuming::mode(options.resume.as_ref()),
-        patience: None,
+        // A side that bears any silence pings for one that does not.
+        patience: Some(options.patience.unwrap_or_default().as_millis().min(u32::MAX.into()) as u32),
     }
 }

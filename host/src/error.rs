@@ -22,6 +22,9 @@ pub enum Error {
     Refuse(ErrorCode, Vec<Value>),
     /// The call could not be made.
     NotMade(CallError),
+    /// Its [deadline](crate::Deadline) has passed, or that of the call that it was part of: it was stopped or never started, or
+    /// nobody waits for it any more.
+    DeadlineExceeded,
     /// The session is over; whether the call took effect is unknown.
     Ended(Ended),
     /// The session is over, and the call has had no effect: its message has not got to the peer, or was never sent.
@@ -86,7 +89,7 @@ impl Error {
     /// Whether the call may have had an effect. If not, it can be made again, of another session if this is over.
     pub fn may_have_started(&self) -> bool {
         match self {
-            Self::Raised(_) | Self::Ended(_) => true,
+            Self::Raised(_) | Self::Ended(_) | Self::DeadlineExceeded => true,
             Self::Refused(code, _) => !matches!(
                 code,
                 ErrorCode::NoSuchObject
@@ -120,6 +123,7 @@ impl fmt::Display for Error {
             Self::Refused(code, values) | Self::Refuse(code, values) => refused(out, *code, values.first()),
             Self::NotMade(error) => error.fmt(out),
             Self::Ended(ended) | Self::NeverStarted(ended) => ended.fmt(out),
+            Self::DeadlineExceeded => out.write_str("the deadline has passed"),
             Self::NoPeer => out.write_str("no farref peer answers there"),
             Self::Key(failure) => failure.fmt(out),
             Self::Io(_, text) => out.write_str(text),

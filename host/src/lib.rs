@@ -14,6 +14,7 @@
 mod args;
 mod budget;
 mod call;
+mod cancel;
 mod connection;
 mod container;
 mod core;
@@ -31,12 +32,14 @@ mod serve;
 mod shared;
 #[cfg(test)]
 mod tests;
+mod time;
 mod translate;
 mod value;
 
 pub use args::{Args, Positional};
 pub use budget::{Budget, Charge};
 pub use call::callers_max_message;
+pub use cancel::{Cancelled, Cancelling, is_cancelled};
 pub use connection::{Connection, Options, Traffic};
 pub use container::{List, Map};
 pub use error::Error;
@@ -45,10 +48,11 @@ pub use farref_core::key::{BadKey, Failure as KeyFailure, Key, Refusal as KeyRef
 pub use farref_core::message::{CloseCode, ErrorCode, Op};
 pub use farref_core::session::{CallError, Ended, Tables};
 pub use function::{AsyncFunction, Function};
-pub use link::{Driver, Link, Output, Received, Taken};
+pub use link::{Driver, Link, Output, Received, Taken, WeakLink};
 pub use object::{Action, Async, AsyncObject, Directory, Member, Object, Runs};
 pub use pool::{Threads, Work};
 pub use proxy::{Pending, Promise, Proxy};
 pub use remote::{AsyncItems, AsyncRemote, Items, Remote};
 pub use resume::{LinkState, PeerIdentity, Resuming};
+pub use time::{Consequence, Deadline, Timed};
 pub use value::{Exception, Reference, Value};

@@ -5,8 +5,8 @@
 
 use std::mem;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use farref_core::frame::{Split, split};
@@ -42,6 +42,12 @@ pub trait Driver: Send + Sync + 'static {
     fn wait(&self, link: &Link, is_over: &mut dyn FnMut() -> bool) {
         let _ = (link, is_over);
         std::thread::park();
+    }
+
+    /// From that moment on [`Link::advance`] is to be called, or, if it has passed, soon. An earlier call is replaced, unless
+    /// it was for an earlier moment. A driver that leaves this out has no deadlines pass.
+    fn wake_at(&self, at: Instant) {
+        let _ = at;
     }
 
     /// The session is over; output may be left. Called once or more often.
@@ -91,6 +97,17 @@ pub struct Taken {
     /// There is more to take, or this was the last: [`Link::take_output`] is to be called again. If not, the
     /// [driver](Driver::output) is told when there is.
     pub more: bool,
+}
+
+/// A [`Link`] that keeps nothing.
+#[derive(Clone)]
+pub struct WeakLink(Weak<Shared>);
+
+impl WeakLink {
+    /// The link, if its session is still there.
+    pub fn upgrade(&self) -> Option<Link> {
+        self.0.upgrade().map(Link)
+    }
 }
 
 impl Link {
@@ -152,7 +169,7 @@ impl Link {
         core = shared.run_inline(core);
         let used = stream.len() - rest.len();
         shared.count(stream, used, &mut core.heard_hello);
-        core.take_notices();
+        core.take_notices(shared);
         shared.tell(&mut core);
         if is_over {
             shared.changed.notify(usize::MAX);
@@ -190,7 +207,7 @@ impl Link {
             shared.tell_of_room();
         }
         shared.tell(&mut core);
-        core.take_notices();
+        core.take_notices(shared);
         let is_over = taken.is_empty() && core.ending;
         if is_over && !mem::replace(&mut core.said_all, true) {
             shared.changed.notify(usize::MAX);
@@ -199,6 +216,19 @@ impl Link {
         let more = !taken.is_empty() && (core.session.has_output() || core.ending);
         shared.unlock_quietly(core);
         (!is_over).then_some(Taken { bytes: taken, more })
+    }
+
+    /// Does what is due at `now`: see [`Driver::wake_at`]. There may be output afterwards. Gives when to call it again.
+    pub fn advance(&self, now: Instant) -> Option<Instant> {
+        let mut core = self.0.lock();
+        let next = core.advance_as_told(&self.0, now);
+        self.0.unlock_quietly(core);
+        next
+    }
+
+    /// The same link, without keeping the session.
+    pub fn downgrade(&self) -> WeakLink {
+        WeakLink(Arc::downgrade(&self.0))
     }
 
     /// The session could not begin: what those are told who wait for it to be ready. [`Self::end`] is to follow.
@@ -316,6 +346,11 @@ impl Link {
         core.session.peer().is_some() && core.session.is_up()
     }
 
+    /// Whether the session lives and has no connection: it was [parked](Self::park), or the peer was silent for too long.
+    pub fn is_parked(&self) -> bool {
+        self.0.lock().session.is_parked()
+    }
+
     /// Whether the session is over.
     pub fn is_over(&self) -> bool {
         self.0.lock().session.ended().is_some()
@@ -363,6 +398,18 @@ impl Link {
     /// From now on new calls of the peer are refused as overloaded, but for those that calls of ours cause.
     pub fn refuse_calls(&self) {
         self.0.lock().draining = true;
+    }
+
+    /// Ends the session when nothing is under way any more: see [`Connection::shutdown`].
+    pub fn shutdown(&self) {
+        let mut core = self.0.lock();
+        core.session.shutdown();
+        self.0.unlock(core);
+    }
+
+    /// Waits until the session is over and its last words were taken.
+    pub async fn closed(&self) {
+        self.0.until(Core::closed).await;
     }
 
     /// [Refuses](Self::refuse_calls) new calls and waits until all others of the peer have their Return.

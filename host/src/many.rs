@@ -17,7 +17,7 @@ use crate::proxy::ProxyInner;
 use crate::shared::{Dropped, Shared};
 use crate::value::Value;
 
-/// A future of the outcomes. Dropping it abandons the calls that have not returned.
+/// A future of the outcomes. Dropping it cancels the calls that have not returned.
 pub(crate) struct Many {
     shared: Arc<Shared>,
     key: ManyKey,
@@ -92,7 +92,7 @@ impl Core {
         }
     }
 
-    /// Nobody waits for them any more: the calls among them that are still open, to be abandoned.
+    /// Nobody waits for them any more: the calls among them that are still open, to be cancelled.
     pub fn forget_many(&mut self, key: ManyKey) -> Vec<Question> {
         let mut open = Vec::new();
         let mut values = Vec::new();

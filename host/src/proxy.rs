@@ -94,7 +94,7 @@ impl fmt::Debug for Proxy {
 }
 
 /// What a call will answer: calls can be made on it at once, and it can be an argument of others, before anything has come
-/// back. Dropping all clones abandons the call.
+/// back. Dropping all clones cancels the call.
 #[derive(Clone)]
 pub struct Promise(pub(crate) Arc<OpenCall>);
 
@@ -129,8 +129,8 @@ impl fmt::Debug for Promise {
     }
 }
 
-/// A call under way, and a future of its answer. Dropping it abandons the call.
-#[must_use = "dropping it abandons the call"]
+/// A call under way, and a future of its answer. Dropping it cancels the call.
+#[must_use = "dropping it cancels the call"]
 pub struct Pending(pub(crate) OpenCall);
 
 impl Pending {

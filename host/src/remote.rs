@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::many;
 use crate::object::{self, Member, Runs};
 use crate::proxy::{Pending, Promise, Proxy};
+use crate::time::{Deadline, Timed};
 use crate::translate;
 use crate::value::{Reference, Value};
 
@@ -150,7 +151,7 @@ pub trait Remote: Begin {
 /// nothing but the peer's credit. [`Proxy::call_many`] makes many calls at once.
 ///
 /// # Errors and waiting
-/// As with [`Remote`]. Dropping a future abandons its call.
+/// As with [`Remote`]. Dropping a future cancels its call.
 pub trait AsyncRemote: Begin {
     /// Starts an operation.
     fn start_op(&self, op: Op, args: Args) -> impl Future<Output = Result<Pending, Error>> + Send {
@@ -288,7 +289,7 @@ pub trait AsyncRemote: Begin {
 
 impl Proxy {
     /// Calls the object itself with each of these arguments: all go out together, as far as the peer takes them. The
-    /// outcomes come together, in the order of the arguments. Dropping the future abandons all that have not returned.
+    /// outcomes come together, in the order of the arguments. Dropping the future cancels all that have not returned.
     ///
     /// No promises among the arguments; what a callback within one of the calls costs is not in
     /// [`Traffic::round_trips`](crate::Traffic).
@@ -310,6 +311,8 @@ impl Remote for Proxy {}
 impl Remote for Promise {}
 impl AsyncRemote for Proxy {}
 impl AsyncRemote for Promise {}
+impl<T: Within> Remote for Timed<T> {}
+impl<T: Within> AsyncRemote for Timed<T> {}
 
 /// The items of an object of the peer: see [`Remote::iterate`].
 #[derive(Debug)]
@@ -413,6 +416,7 @@ mod sealed {
     pub trait Sealed {}
     impl Sealed for super::Proxy {}
     impl Sealed for super::Promise {}
+    impl<T: Sealed> Sealed for crate::time::Timed<T> {}
 }
 
 /// How calls are begun; [`Remote`] and [`AsyncRemote`] build on it.
@@ -433,20 +437,94 @@ pub trait Begin: sealed::Sealed + Sync {
 
 impl Begin for Proxy {
     fn start_call(&self, op: Op, name: Option<&str>, args: Args, pipelined: bool) -> Result<Pending, Error> {
-        Plan { target: Target::Proxy(self.inner()), op, name, args, pipelined, settled_at: 0 }.start().map(Pending)
+        self.start_within(None, op, name, args, pipelined)
     }
 
     async fn begin_call(&self, op: Op, name: Option<&str>, args: Args, pipelined: bool) -> Result<Pending, Error> {
-        Plan { target: Target::Proxy(self.inner()), op, name, args, pipelined, settled_at: 0 }
-            .begin()
-            .await
-            .map(Pending)
+        self.begin_within(None, op, name, args, pipelined).await
     }
 }
 
 impl Begin for Promise {
     fn start_call(&self, op: Op, name: Option<&str>, args: Args, pipelined: bool) -> Result<Pending, Error> {
-        let begun = self.begin_call(op, name, args, pipelined);
+        self.start_within(None, op, name, args, pipelined)
+    }
+
+    async fn begin_call(&self, op: Op, name: Option<&str>, args: Args, pipelined: bool) -> Result<Pending, Error> {
+        self.begin_within(None, op, name, args, pipelined).await
+    }
+}
+
+impl<T: Within> Begin for Timed<T> {
+    fn start_call(&self, op: Op, name: Option<&str>, args: Args, pipelined: bool) -> Result<Pending, Error> {
+        self.target.start_within(Some(self.deadline), op, name, args, pipelined)
+    }
+
+    async fn begin_call(&self, op: Op, name: Option<&str>, args: Args, pipelined: bool) -> Result<Pending, Error> {
+        self.target.begin_within(Some(self.deadline), op, name, args, pipelined).await
+    }
+}
+
+/// As [`Begin`], with a deadline.
+#[doc(hidden)]
+pub trait Within: Begin {
+    #[doc(hidden)]
+    fn start_within(
+        &self,
+        deadline: Option<Deadline>,
+        op: Op,
+        name: Option<&str>,
+        args: Args,
+        pipelined: bool,
+    ) -> Result<Pending, Error>;
+
+    #[doc(hidden)]
+    fn begin_within(
+        &self,
+        deadline: Option<Deadline>,
+        op: Op,
+        name: Option<&str>,
+        args: Args,
+        pipelined: bool,
+    ) -> impl Future<Output = Result<Pending, Error>> + Send;
+}
+
+impl Within for Proxy {
+    fn start_within(
+        &self,
+        deadline: Option<Deadline>,
+        op: Op,
+        name: Option<&str>,
+        args: Args,
+        pipelined: bool,
+    ) -> Result<Pending, Error> {
+        let target = Target::Proxy(self.inner());
+        Plan { target, op, name, args, pipelined, deadline, settled_at: 0 }.start().map(Pending)
+    }
+
+    async fn begin_within(
+        &self,
+        deadline: Option<Deadline>,
+        op: Op,
+        name: Option<&str>,
+        args: Args,
+        pipelined: bool,
+    ) -> Result<Pending, Error> {
+        let target = Target::Proxy(self.inner());
+        Plan { target, op, name, args, pipelined, deadline, settled_at: 0 }.begin().await.map(Pending)
+    }
+}
+
+impl Within for Promise {
+    fn start_within(
+        &self,
+        deadline: Option<Deadline>,
+        op: Op,
+        name: Option<&str>,
+        args: Args,
+        pipelined: bool,
+    ) -> Result<Pending, Error> {
+        let begun = self.begin_within(deadline, op, name, args, pipelined);
         match call::may_wait() {
             Ok(()) => block_on(begun),
             // It can be begun if that takes no waiting.
@@ -455,7 +533,14 @@ impl Begin for Promise {
     }
 
     /// On the promise, or, once it has settled, on what it settled to.
-    async fn begin_call(&self, op: Op, name: Option<&str>, args: Args, pipelined: bool) -> Result<Pending, Error> {
+    async fn begin_within(
+        &self,
+        deadline: Option<Deadline>,
+        op: Op,
+        name: Option<&str>,
+        args: Args,
+        pipelined: bool,
+    ) -> Result<Pending, Error> {
         let mut promise = self.clone();
         let (result, at) = loop {
             if let Some((result, at)) = promise.0.state.outcome() {
@@ -466,7 +551,7 @@ impl Begin for Promise {
                 continue;
             }
             let target = Target::Promise(&promise.0);
-            match (Plan { target, op, name, args: args.clone(), pipelined, settled_at: 0 }.begin().await) {
+            match (Plan { target, op, name, args: args.clone(), pipelined, deadline, settled_at: 0 }.begin().await) {
                 // It has settled just now: without computing time the call would have been built on it.
                 Err(Error::NotMade(CallError::NotAPromise)) if promise.0.state.is_settled() => continue,
                 // It is no promise that could be named: it is waited for.
@@ -479,7 +564,7 @@ impl Begin for Promise {
             Ok(value) => return self.on_value(value, op, name, args, at).await,
             Err(error) => return Ok(self.known(Err(error), at)),
         };
-        Plan { target: Target::Proxy(proxy.inner()), op, name, args, pipelined, settled_at: at }
+        Plan { target: Target::Proxy(proxy.inner()), op, name, args, pipelined, deadline, settled_at: at }
             .begin()
             .await
             .map(Pending)

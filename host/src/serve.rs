@@ -6,6 +6,7 @@ use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use farref_core::message::{Descriptor, ErrorCode, Op};
 use farref_core::session::{Answer, CallError, Receiver, ReplyError, Request};
@@ -15,6 +16,7 @@ use rustc_hash::FxHashMap;
 use crate::args::Args;
 use crate::budget::Charge;
 use crate::call::{CallState, Caller, Serving};
+use crate::cancel::is_cancelled;
 use crate::core::Core;
 use crate::error::Error;
 use crate::object::{self, Object, Runs};
@@ -86,6 +88,14 @@ impl Lanes {
             self.0.remove(&lane);
         }
         next
+    }
+
+    /// A call that waits behind others, if it does.
+    pub fn remove(&mut self, answer: Answer) -> Option<Job> {
+        self.0.values_mut().find_map(|lane| {
+            let place = lane.iter().position(|job| job.answer == answer)?;
+            lane.remove(place)
+        })
     }
 
     /// Nothing starts any more; what had not started is given back.
@@ -280,6 +290,10 @@ impl Job {
         let Self { answer, cause, memory, subject, op, args, .. } = self;
         serving.begin(answer, cause);
         let result = serving.run(|| {
+            // It may have waited for a thread.
+            if is_cancelled() {
+                return Err(Error::never_started());
+            }
             let work = || match &subject {
                 Subject::Object(object) => object::operate(&**object, op, args),
                 Subject::Value(value) => translate::operate_on_value(value, op, &args),
@@ -301,6 +315,10 @@ impl Job {
         let Self { answer, cause, memory, subject, op, args, .. } = self;
         let mut serving = Serving::over(&shared, false);
         serving.begin(answer, cause);
+        if shared.is_interrupted(answer) {
+            drop_caught((subject, args, serving));
+            return shared.finish(Done { reply: Reply::new(answer, memory, Err(Error::never_started())), lane });
+        }
         let mut work: Pin<Box<dyn Future<Output = Result<Value, Error>> + Send>> = match subject {
             Subject::Object(object) => {
                 let started = serving.run(|| catch_unwind(AssertUnwindSafe(|| object.perform_as_task(op, args))));
@@ -313,7 +331,10 @@ impl Job {
         };
         let result = poll_fn(|cx| {
             let polled = serving.run(|| catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))));
-            polled.unwrap_or_else(|panic| std::task::Poll::Ready(Err(panicked(&*panic))))
+            let polled = polled.unwrap_or_else(|panic| Poll::Ready(Err(panicked(&*panic))));
+            // Dropped where it waits, if the peer has asked for that.
+            let may_wait = polled.is_ready() || shared.suspend(answer, cx.waker());
+            if may_wait { polled } else { Poll::Ready(Err(Error::cancelled())) }
         });
         let result = result.await;
         drop_caught((work, serving));
@@ -347,6 +368,10 @@ impl Reply {
             Err(other) => (Some(ErrorCode::Raised), Answers::One(runtime_error(other.to_string()))),
         };
         Self { answer, memory, error, values }
+    }
+
+    pub fn answer(&self) -> Answer {
+        self.answer
     }
 
     /// About how much memory it takes: more than its message has bytes.

@@ -1,7 +1,7 @@
 //! What all who have to do with a session share, and the lock.
 
 use std::mem;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
@@ -34,6 +34,8 @@ pub(crate) struct Shared {
     pub room: Bell,
     /// Whether a call may wait for one of these.
     pub is_lacking: AtomicBool,
+    /// Calls of the peer that run and were asked to stop.
+    pub interrupts: AtomicUsize,
     pub driver: Arc<dyn Driver>,
     pub memory: Budget,
     pub bytes: AtomicU64,
@@ -69,6 +71,7 @@ impl Shared {
             credits: Bell::new(),
             room: Bell::new(),
             is_lacking: AtomicBool::new(false),
+            interrupts: AtomicUsize::new(0),
             driver,
             memory: options.memory.clone(),
             bytes: AtomicU64::new(0),
@@ -107,11 +110,15 @@ impl Shared {
 
     /// As [`Self::unlock`], by whoever looks for output itself.
     pub fn unlock_quietly(&self, mut core: MutexGuard<'_, Core>) {
+        let look = core.next_look(self);
         let wakes = mem::take(&mut core.wakes);
         let garbage = mem::take(&mut core.garbage);
         let just_ended = mem::take(&mut core.just_ended);
         drop(core);
         wakes.into_iter().for_each(Waker::wake);
+        if let Some(at) = look {
+            self.driver.wake_at(at);
+        }
         if just_ended {
             self.wake_all();
             self.driver.output();
@@ -133,7 +140,7 @@ impl Shared {
     pub fn run_inline<'s>(self: &'s Arc<Self>, mut core: MutexGuard<'s, Core>) -> MutexGuard<'s, Core> {
         while !core.inline.is_empty() {
             // What was released before is room for what they give.
-            core.take_notices();
+            core.take_notices(self);
             let (mut jobs, mut done) = (mem::take(&mut core.inline), mem::take(&mut core.done));
             drop(core);
             let mut serving = Serving::over(self, true);
@@ -154,7 +161,7 @@ impl Shared {
         core.finish(self, done);
         core = self.run_inline(core);
         core.charge(self);
-        core.take_notices();
+        core.take_notices(self);
         self.tell(&mut core);
         self.unlock_and_flush(core);
     }

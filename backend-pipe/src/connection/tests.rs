@@ -104,6 +104,7 @@ fn a_panic_of_a_caller_that_receives_ends_the_session() {
         interrupt: Mutex::default(),
         bell: Bell::default(),
         threads: Threads::new(1),
+        timer: Timer::default(),
     });
     let link = Link::new(Directory::new().with("fragile", "panics", Fragile), &Options::default(), pipe.clone());
     let connection = link.connection();

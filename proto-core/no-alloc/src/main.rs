@@ -119,7 +119,7 @@ fn exercise() {
         peer: Uuid::from_bytes(black_box([7; 16])),
         incarnation: black_box(1),
         link: LinkMode::Off,
-        patience: None,
+        patience: black_box(Some(60_000)),
     });
     let mut led = Led { on: false };
     let mut counter = Counter { count: 0, watcher: None, told: None };
@@ -164,10 +164,17 @@ fn exercise() {
                     black_box(reason);
                     let _ = session.release(import);
                 }
+                Notice::DeadlineExceeded(question) => {
+                    black_box(question.id());
+                }
             }
+        }
+        if session.poll_timeout().is_some() {
+            session.advance(black_box(1));
         }
         if black_box(false) {
             let _ = session.revoke(ObjectKey(1), DownReason::Revoked);
+            session.shutdown();
             if let Some(told) = counter.told.take() {
                 let _ = session.cancel(told, FinishMode::Abandon);
             }

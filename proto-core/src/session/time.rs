@@ -148,6 +148,11 @@ impl<S: Storage> Session<S> {
         self.time.fresh > 0 || self.time.due != NEVER
     }
 
+    /// Whether the Return of that call of ours is still to come, and will be told.
+    pub fn is_awaited(&self, question: Question) -> bool {
+        self.open_question(question).is_some_and(|question| !question.abandoned)
+    }
+
     /// Whether there is a deadline that begins with the next [`Self::advance`].
     pub fn has_new_deadlines(&self) -> bool {
         self.time.fresh > 0

@@ -4,7 +4,7 @@ use farref_core::message::{Consequence, Deadline, ErrorCode};
 
 use super::Case;
 use crate::suite::peer::{Peer, Tester, Verdict, check, same};
-use crate::suite::wire::{Call, goodbye, int, mine, text, tuple};
+use crate::suite::wire::{Call, answer, goodbye, int, mine, text, tuple};
 
 pub(super) const CASES: &[Case] = &[
     Case::new("TIM-1/later-keys-are-skipped-beside-a-deadline", later_keys),
@@ -12,6 +12,7 @@ pub(super) const CASES: &[Case] = &[
     Case::new("TIM-3/call-without-time-left-never-starts", no_time_left),
     Case::new("TIM-3/late-result-is-welcome", late_result),
     Case::new("TIM-3/running-call-goes-on", running_call_goes_on),
+    Case::new("TIM-3/waiting-call-runs-out-of-time", waiting_call_runs_out),
     Case::connecting("TIM-4/other-side-may-not-care", nobody_cares),
     Case::connecting("TIM-5/pings-come-in-time", pings_come),
     Case::new("TIM-5/ping-needs-no-answer", ping_needs_no_answer),
@@ -85,6 +86,18 @@ fn running_call_goes_on(peer: &mut Peer) -> Verdict {
         peer.expect_value(4, &int(5))?;
         peer.expect_outcome(2)?.err();
     }
+}
+
+fn waiting_call_runs_out(peer: &mut Peer) -> Verdict {
+    let (slow, counter) = (peer.make("slow", &[])?, peer.make("counter", &[])?);
+    peer.send(Call::method(1, slow, "wait", &[text("x")]).pipelined());
+    peer.send(Call::method(2, counter, "add", &[answer(1)]).deadline(50, Consequence::Cancel));
+    peer.send(Call::method(3, counter, "add", &[answer(1)]).deadline(50, Consequence::Late));
+    peer.expect_error(2, ErrorCode::DeadlineExceeded)?;
+    peer.ask_method(slow, "open", &[text("x"), int(5)])?;
+    peer.expect_value(3, &int(5))?;
+    peer.finish(1);
+    same("what was added", &tuple([int(5)]), &peer.ask_method(counter, "history", &[])?)
 }
 
 fn nobody_cares(tester: &mut Tester<'_>) -> Verdict {
