@@ -60,10 +60,10 @@ pub use connect::{connect_tcp, connect_with, start};
 pub use driver::Stream;
 pub use farref_host::{
     Action, Args, Async, AsyncFunction, AsyncItems as Items, AsyncObject, AsyncRemote as Remote, BadKey, Budget,
-    CallError, Cancelled, Cancelling, CloseCode, Connection, Consequence, Deadline, Directory, Ended, Error, ErrorCode,
-    Exception, Function, Key, KeyFailure, KeyRefusal, LinkState, List, Map, Member, MemberKind, Object, Op, Options,
-    PeerIdentity, Pending, Positional, Promise, Proxy, Reference, Resuming, Runs, Tables, Timed, Traffic, Value,
-    callers_max_message, is_cancelled,
+    CallError, Cancelled, Cancelling, CloseCode, Connection, Consequence, Deadline, Directory, DownReason, Ended,
+    Error, ErrorCode, Exception, Function, Key, KeyFailure, KeyRefusal, LinkState, List, Lost, Map, Member, MemberKind,
+    Mourners, Object, Op, Options, PeerIdentity, Pending, Positional, Promise, Proxy, Reference, Resuming, Runs,
+    Tables, Timed, Traffic, Value, callers_max_message, is_cancelled,
 };
 pub use server::{Counters, Peer, PeerAddress, Server, ServerOptions, Validator};
 #[cfg(feature = "tls")]

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use farref_core::key::Role;
 use farref_core::message::Resume;
-use farref_host::{Budget, CloseCode, Connection, Directory, Error, Link, Options, PeerIdentity, Threads};
+use farref_host::{
+    Budget, CloseCode, Connection, Directory, DownReason, Error, Link, Object, Options, PeerIdentity, Threads,
+};
 use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -351,6 +353,11 @@ impl Server {
             oldest.abort();
         }
         Some(Place { server: self.clone(), id, has_failed: true })
+    }
+
+    /// Withdraws an object from the peers of all sessions that are open: see [`Connection::revoke`]. Tells how many held it.
+    pub fn revoke(&self, object: &Arc<dyn Object>, reason: DownReason) -> usize {
+        self.connections().iter().filter(|connection| connection.revoke(object, reason)).count()
     }
 
     /// The sessions that are open: to call their peers, say.

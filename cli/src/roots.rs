@@ -160,7 +160,7 @@ fn walk(share: &Arc<Share>, args: Args) -> Result<Value, Error> {
         let told = Args::from([step.dir.into(), texts(step.subdirs), texts(step.files)]);
         let answer = match &visitor {
             Reference::Remote(proxy) => proxy.call(told)?,
-            Reference::Local(object) => object.perform(Action::Call, told)?,
+            Reference::Local(object) | Reference::Lent(object) => object.perform(Action::Call, told)?,
             Reference::Promise(_) => return Err(WALK.fault("a visitor is an object")),
         };
         if answer == Value::Bool(false) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use farref_core::key::Key;
-use farref_core::message::CloseCode;
+use farref_core::message::{CloseCode, DownReason};
 use farref_core::session::{Ended, Import, Tables};
 
 use crate::budget::Budget;
@@ -14,6 +14,7 @@ use crate::call::{self, OpenCall};
 use crate::core::Core;
 use crate::error::Error;
 use crate::link::Link;
+use crate::object::Object;
 use crate::proxy::{Promise, Proxy};
 use crate::resume::{LinkState, PeerIdentity, Resuming};
 use crate::shared::Shared;
@@ -141,7 +142,7 @@ impl Connection {
 
     /// The peer's directory: its named roots.
     pub fn root(&self) -> Proxy {
-        Proxy::new(self.shared().clone(), Import::DIRECTORY)
+        Proxy::new(self.shared().clone(), Import::DIRECTORY, false)
     }
 
     /// A promise that is kept already: `value`, where something is asked for that may be on its way. Nothing is sent for it.
@@ -233,6 +234,18 @@ impl Connection {
 
     fn leave(&self) {
         Link(self.shared().clone()).shutdown();
+    }
+
+    /// Withdraws an object of this process from the peer, for good, with all weak references to it: calls on it that have not
+    /// started fail with [`ErrorCode::Revoked`](crate::ErrorCode), those that run go on, and whoever
+    /// [monitors](crate::Proxy::down) it is told. False if the peer does not hold it.
+    ///
+    /// If the object is sent again, or is fetched from another object that gives it, the peer has a new reference.
+    pub fn revoke(&self, object: &Arc<dyn Object>, reason: DownReason) -> bool {
+        let mut core = self.shared().lock();
+        let is_held = core.revoke(self.shared(), object, reason);
+        self.shared().unlock(core);
+        is_held
     }
 
     /// Says Close and ends the session, for all clones. What is under way fails with [`Error::Ended`], both ways; whether it took

@@ -6,13 +6,14 @@ use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::time::Instant;
 
-use farref_core::message::{CloseCode, ErrorCode, FinishMode, Limits};
+use farref_core::message::{CloseCode, DownReason, ErrorCode, FinishMode, Limits};
 use farref_core::session::{Config, Ended, Event, Host, Import, Notice, Question, Request, Session, Tables};
 
 use crate::budget::Charge;
 use crate::call::Caller;
 use crate::cancel::Interrupts;
 use crate::connection::Options;
+use crate::end::{Heir, Lost};
 use crate::error::Error;
 use crate::many::Manies;
 use crate::object::Directory;
@@ -49,6 +50,8 @@ pub(crate) struct Core {
     pub unsent: VecDeque<Reply>,
     /// What is left over since the last [`Shared::unlock`]: dropping it may run code of users.
     pub garbage: Vec<Garbage>,
+    /// Sessions to which an object of the peer was handed on that is lost.
+    pub bereft: Vec<(Heir, DownReason)>,
     /// Who is to be woken when the lock is given up.
     pub wakes: Vec<Waker>,
     pub scratch: Vec<u8>,
@@ -100,6 +103,7 @@ impl Core {
             done: Vec::new(),
             unsent: VecDeque::new(),
             garbage: Vec::new(),
+            bereft: Vec::new(),
             wakes: Vec::new(),
             scratch: Vec::new(),
             memory: options.memory.charge(),
@@ -202,13 +206,18 @@ impl Core {
         self.take_ready(shared);
     }
 
-    pub fn reply(&mut self, shared: &Arc<Shared>, reply: Reply) {
+    pub fn reply(&mut self, shared: &Arc<Shared>, mut reply: Reply) {
+        let lent = mem::take(&mut reply.lent);
         if shared.memory.is_limited() {
             self.make_room(reply.memory());
         }
         match reply.send(self, shared) {
-            Ok(garbage) => self.garbage.extend(garbage),
+            Ok(garbage) => {
+                self.end_loans(lent);
+                self.garbage.extend(garbage);
+            }
             Err(mut reply) => {
+                reply.lent = lent;
                 // A result that nobody takes counts, and what cannot be kept is not lost without a word.
                 if !reply.charge() {
                     self.garbage.extend(reply.refuse());
@@ -271,12 +280,19 @@ impl Core {
 
     /// Looks after what became true: objects that nobody holds any more are let go.
     pub fn take_notices(&mut self, shared: &Shared) {
+        if self.objects.has_weak() {
+            self.look_for_gone(false);
+        }
         while let Some(notice) = self.session.poll_notice() {
             match notice {
                 Notice::Freed(key) => self.garbage.extend(self.objects.remove(key).map(Garbage::object)),
                 Notice::Interrupted(answer) => self.interrupt(shared, answer),
                 Notice::DeadlineExceeded(question) => self.pass_deadline(question),
-                Notice::Down { .. } => {}
+                Notice::Down { import, reason } => {
+                    if let Some(proxy) = self.proxy_of(import) {
+                        self.tell_end(&proxy, Lost::Down(reason));
+                    }
+                }
             }
         }
     }
@@ -377,6 +393,8 @@ impl Core {
             Dropped::Many(key) => {
                 self.forget_many(key).into_iter().for_each(|question| self.forget(Dropped::Call(question)));
             }
+            Dropped::Lost(key, reason) => self.revoke_forwarder(key, reason),
+            Dropped::Gone => self.look_for_gone(true),
             Dropped::Call(question) => {
                 // It is asked to stop, and nobody hears whether it did.
                 let _ = self.session.cancel(question, FinishMode::Interrupt);
@@ -393,6 +411,7 @@ impl Core {
     pub fn end(&mut self) {
         self.ending = true;
         let ended = self.session.ended().unwrap_or(Ended::LinkLost);
+        self.tell_all_ends(ended);
         for (question, caller) in mem::take(&mut self.calls).into_iter().flatten() {
             let may_have_started = self.session.may_have_started(question);
             let error = if may_have_started { Error::Ended(ended) } else { Error::NeverStarted(ended) };
@@ -407,7 +426,7 @@ impl Core {
 }
 
 /// What a proxy takes, a call to the peer, and a session without either, with its task.
-const OF_A_PROXY: usize = 64;
+const OF_A_PROXY: usize = 128;
 const OF_A_CALL: usize = 256;
 const OF_A_SESSION: usize = 4096;
 

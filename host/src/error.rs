@@ -3,7 +3,7 @@
 use std::{fmt, io};
 
 use farref_core::key;
-use farref_core::message::ErrorCode;
+use farref_core::message::{DownReason, ErrorCode};
 use farref_core::session::{CallError, Ended};
 
 use crate::value::{Exception, Value};
@@ -86,6 +86,15 @@ impl Error {
         }
     }
 
+    /// Why the object that was called is down, if that is the reason.
+    pub fn down(&self) -> Option<DownReason> {
+        match self {
+            Self::NotMade(CallError::Revoked(reason)) => Some(*reason),
+            Self::Refused(ErrorCode::Revoked, values) => values.first().and_then(reason),
+            _ => None,
+        }
+    }
+
     /// Whether the call may have had an effect. If not, it can be made again, of another session if this is over.
     pub fn may_have_started(&self) -> bool {
         match self {
@@ -132,6 +141,10 @@ impl fmt::Display for Error {
     }
 }
 
+fn reason(value: &Value) -> Option<DownReason> {
+    value.as_int().and_then(|number| u8::try_from(number).ok()).map(DownReason::from_number)
+}
+
 fn refused(out: &mut fmt::Formatter<'_>, code: ErrorCode, detail: Option<&Value>) -> fmt::Result {
     let number = detail.and_then(Value::as_int);
     match (code, detail.and_then(Value::as_str)) {
@@ -154,6 +167,10 @@ fn refused(out: &mut fmt::Formatter<'_>, code: ErrorCode, detail: Option<&Value>
             _ => out.write_str("the result is too large for one message; read it in parts"),
         },
         (ErrorCode::Overloaded, _) => out.write_str("the peer is overloaded; try again later"),
+        (ErrorCode::Revoked, _) => match detail.and_then(reason) {
+            Some(reason) => write!(out, "{reason}"),
+            None => out.write_str("the object was withdrawn by its owner"),
+        },
         (ErrorCode::Cancelled, _) => out.write_str("cancelled"),
         (ErrorCode::NotKept, _) => out.write_str("the value was not kept for the next step; wait for it first"),
         (code, Some(text)) => write!(out, "{code}: {text}"),

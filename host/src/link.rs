@@ -113,7 +113,7 @@ impl WeakLink {
 impl Link {
     /// A session whose peer finds `directory`.
     pub fn new(directory: Directory, options: &Options, driver: Arc<dyn Driver>) -> Self {
-        Self(Arc::new(Shared::new(directory, options, driver)))
+        Self(Shared::new(directory, options, driver))
     }
 
     /// The handle for users. When its last clone is dropped, the session is closed; so there is to be one such handle.

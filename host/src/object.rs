@@ -2,13 +2,14 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use farref_core::dispatch::MemberKind;
 use farref_core::message::Op;
 
 use crate::args::Args;
 use crate::call::block_on;
+use crate::end::Mourners;
 use crate::error::Error;
 use crate::pool::Task;
 use crate::proxy::Proxy;
@@ -105,6 +106,18 @@ pub trait Object: Send + Sync + 'static {
         None
     }
 
+    /// Who is to be told at once when the object is dropped: a field of it, if its [weak
+    /// references](crate::Reference::weak) matter.
+    fn mourners(&self) -> Option<&Mourners> {
+        None
+    }
+
+    /// What it is a weak reference to.
+    #[doc(hidden)]
+    fn weak_of(&self) -> Option<&Weak<dyn Object>> {
+        None
+    }
+
     /// The object of another peer that this one stands for.
     #[doc(hidden)]
     fn stands_for(&self) -> Option<&Proxy> {
@@ -185,6 +198,8 @@ pub enum Action<'a> {
     Hash,
     /// All contents by value: a list, a set, a map or a tuple. Items that can change are references.
     Force,
+    /// Of a weak reference: the object that it is for, or none. [`Reference::weak`](crate::Reference::weak) does it.
+    Upgrade,
 }
 
 impl Action<'_> {
@@ -207,6 +222,7 @@ impl Action<'_> {
             Self::Equals(_) => Op::Equals,
             Self::Hash => Op::Hash,
             Self::Force => Op::Force,
+            Self::Upgrade => Op::Upgrade,
         }
     }
 
@@ -356,6 +372,7 @@ fn ask(members: &[Member], op: Op, mut args: Args) -> Result<Option<(Action<'_>,
         (Op::Equals, Some(other), None) => Action::Equals(other),
         (Op::Hash, None, _) => Action::Hash,
         (Op::Force, None, _) => Action::Force,
+        (Op::Upgrade, None, _) => Action::Upgrade,
         (Op::Describe, None, _) => return Ok(None),
         (Op::Other(_), ..) => return Err(Error::unsupported(op)),
         _ => return Err(wrong()),

@@ -1,5 +1,6 @@
 //! The objects of this process that the peer may hold.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use farref_core::session::ObjectKey;
@@ -17,11 +18,21 @@ pub(crate) struct LocalObjects {
     slots: Vec<Option<(usize, Arc<dyn Object>)>>,
     free: Vec<u32>,
     keys: FxHashMap<usize, ObjectKey>,
+    /// Keys of weak references, by the address of what they are for, which stays that one's as long as they live.
+    weak_keys: FxHashMap<usize, ObjectKey>,
+    /// The same keys, those that were looked at last at the end; some may be other objects' by now.
+    weak: VecDeque<ObjectKey>,
 }
 
 impl LocalObjects {
     pub fn new(directory: Arc<dyn Object>) -> Self {
-        let mut objects = Self { slots: Vec::new(), free: Vec::new(), keys: FxHashMap::default() };
+        let mut objects = Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            keys: FxHashMap::default(),
+            weak_keys: FxHashMap::default(),
+            weak: VecDeque::new(),
+        };
         objects.intern(&directory);
         objects
     }
@@ -36,21 +47,42 @@ impl LocalObjects {
         self.intern_as(address, || object.clone())
     }
 
-    /// The key of another peer's object, which is handed on as one of ours.
-    pub fn intern_foreign(&mut self, proxy: &Proxy) -> ObjectKey {
-        self.intern_as(proxy.address(), || Arc::new(Forwarder(proxy.clone())))
+    /// The key of another peer's object, which is handed on as one of ours, and whether it is new.
+    pub fn intern_foreign(&mut self, proxy: &Proxy) -> (ObjectKey, bool) {
+        let mut is_new = false;
+        let key = self.intern_as(proxy.address(), || {
+            is_new = true;
+            Arc::new(Forwarder(proxy.clone()))
+        });
+        (key, is_new)
+    }
+
+    /// The key of a weak reference to an object, and whether it is new: there is one for each object.
+    pub fn intern_weak(&mut self, weak: &Arc<dyn Object>, address: usize) -> (ObjectKey, bool) {
+        if let Some(&key) = self.weak_keys.get(&address) {
+            return (key, false);
+        }
+        let key = self.add(address, weak.clone());
+        self.weak_keys.insert(address, key);
+        self.weak.push_back(key);
+        (key, true)
     }
 
     fn intern_as(&mut self, address: usize, object: impl FnOnce() -> Arc<dyn Object>) -> ObjectKey {
         if let Some(&key) = self.keys.get(&address) {
             return key;
         }
+        let key = self.add(address, object());
+        self.keys.insert(address, key);
+        key
+    }
+
+    fn add(&mut self, address: usize, object: Arc<dyn Object>) -> ObjectKey {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             (self.slots.len() - 1) as u32
         });
-        self.slots[slot as usize] = Some((address, object()));
-        self.keys.insert(address, ObjectKey(slot));
+        self.slots[slot as usize] = Some((address, object));
         ObjectKey(slot)
     }
 
@@ -58,9 +90,37 @@ impl LocalObjects {
     #[must_use]
     pub fn remove(&mut self, key: ObjectKey) -> Option<Arc<dyn Object>> {
         let (address, object) = self.slots.get_mut(key.0 as usize)?.take()?;
-        self.keys.remove(&address);
+        // An object that was withdrawn may have another key since.
+        let keys = if object.weak_of().is_some() { &mut self.weak_keys } else { &mut self.keys };
+        if keys.get(&address) == Some(&key) {
+            keys.remove(&address);
+        }
         self.free.push(key.0);
         Some(object)
+    }
+
+    /// An object that is withdrawn: its key, and that of a weak reference to it. Sent again it has another one.
+    pub fn withdraw(&mut self, address: usize) -> impl Iterator<Item = ObjectKey> + use<> {
+        [self.keys.remove(&address), self.weak_keys.remove(&address)].into_iter().flatten()
+    }
+
+    pub fn has_weak(&self) -> bool {
+        !self.weak.is_empty()
+    }
+
+    /// Keys of weak references whose object is gone, of so many at most that are looked at.
+    pub fn gone(&mut self, most: usize) -> Vec<ObjectKey> {
+        let mut gone = Vec::new();
+        for _ in 0..most.min(self.weak.len()) {
+            let Some(key) = self.weak.pop_front() else { break };
+            let object = self.slots.get(key.0 as usize).and_then(Option::as_ref).map(|(_, object)| object);
+            match object.and_then(|object| object.weak_of()) {
+                Some(weak) if weak.strong_count() > 0 => self.weak.push_back(key),
+                Some(_) => gone.push(key),
+                None => {}
+            }
+        }
+        gone
     }
 
     /// Bytes that the table takes, without the objects.
@@ -70,12 +130,15 @@ impl LocalObjects {
         // A hash table is full at seven eighths.
         self.slots.capacity() * of_a_slot
             + self.free.capacity() * size_of::<u32>()
-            + self.keys.capacity() * of_a_key * 8 / 7
+            + (self.keys.capacity() + self.weak_keys.capacity()) * of_a_key * 8 / 7
+            + self.weak.capacity() * size_of::<ObjectKey>()
     }
 
     #[must_use]
     pub fn clear(&mut self) -> Vec<Arc<dyn Object>> {
         self.keys.clear();
+        self.weak_keys.clear();
+        self.weak.clear();
         self.free.clear();
         self.slots.drain(..).flatten().map(|(_, object)| object).collect()
     }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use crate::call::{CallState, OpenCall, block_on};
+use crate::end::AfterDrop;
 use crate::object::{Object, Runs};
 use crate::serve::Job;
 use crate::shared::{Shared, lock};
@@ -34,6 +35,7 @@ enum Left {
     Values(Vec<Value>),
     Work(Work),
     Job(Box<Job>),
+    After(AfterDrop),
 }
 
 impl Garbage {
@@ -75,6 +77,11 @@ impl Garbage {
         Self::new(Left::Job(Box::new(job)), true)
     }
 
+    /// What is to be done when all others were dropped that stand before it.
+    pub fn after(after: AfterDrop, may_wait: bool) -> Self {
+        Self::new(Left::After(after), may_wait)
+    }
+
     /// Whether dropping it may wait for something: what runs inline does not.
     pub fn may_wait(&self) -> bool {
         self.may_wait
@@ -91,7 +98,7 @@ impl Drop for Garbage {
 fn may_wait(value: &Value) -> bool {
     any_reference(value, |reference| match reference {
         Reference::Remote(_) => false,
-        Reference::Local(object) => object.runs() != Runs::Inline,
+        Reference::Local(object) | Reference::Lent(object) => object.runs() != Runs::Inline,
         Reference::Promise(_) => true,
     })
 }

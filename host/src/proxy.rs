@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use farref_core::session::Import;
 
 use crate::call::{self, OpenCall};
+use crate::end::End;
 use crate::error::Error;
 use crate::shared::{Dropped, Shared};
 use crate::value::{Reference, Value};
@@ -20,6 +21,8 @@ pub struct Proxy(Arc<ProxyInner>);
 pub(crate) struct ProxyInner {
     shared: Arc<Shared>,
     import: Import,
+    is_weak: bool,
+    end: End,
 }
 
 impl ProxyInner {
@@ -29,6 +32,10 @@ impl ProxyInner {
 
     pub fn import(&self) -> Import {
         self.import
+    }
+
+    pub fn end(&self) -> &End {
+        &self.end
     }
 }
 
@@ -42,8 +49,13 @@ impl Drop for ProxyInner {
 }
 
 impl Proxy {
-    pub(crate) fn new(shared: Arc<Shared>, import: Import) -> Self {
-        Self(Arc::new(ProxyInner { shared, import }))
+    pub(crate) fn new(shared: Arc<Shared>, import: Import, is_weak: bool) -> Self {
+        Self(Arc::new(ProxyInner { shared, import, is_weak, end: End::default() }))
+    }
+
+    /// Whether it does not hold the object, which is then to be had by [`Remote::upgrade`](crate::Remote::upgrade).
+    pub fn is_weak(&self) -> bool {
+        self.0.is_weak
     }
 
     pub(crate) fn from_inner(inner: Arc<ProxyInner>) -> Self {

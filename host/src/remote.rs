@@ -138,6 +138,11 @@ pub trait Remote: Begin {
         self.operate(Op::Force, Args::default())
     }
 
+    /// Of a weak reference: the object that it is for, or none if that is gone.
+    fn upgrade(&self) -> Result<Option<Reference>, Error> {
+        read_upgraded(self.operate(Op::Upgrade, Args::default()))
+    }
+
     /// Its members, with their documentation.
     fn describe(&self) -> Result<Vec<Member>, Error> {
         read_members(self.operate(Op::Describe, Args::default())?)
@@ -281,6 +286,11 @@ pub trait AsyncRemote: Begin {
         async move { self.operate(Op::Force, Args::default()).await }
     }
 
+    /// Of a weak reference: the object that it is for, or none if that is gone.
+    fn upgrade(&self) -> impl Future<Output = Result<Option<Reference>, Error>> + Send {
+        async move { read_upgraded(self.operate(Op::Upgrade, Args::default()).await) }
+    }
+
     /// Its members, with their documentation.
     fn describe(&self) -> impl Future<Output = Result<Vec<Member>, Error>> + Send {
         async move { read_members(self.operate(Op::Describe, Args::default()).await?) }
@@ -381,6 +391,17 @@ impl Fetched {
 
 fn read_length(length: &Value) -> Result<i64, Error> {
     length.as_int().filter(|length| *length >= 0).ok_or(Error::Misplaced("the peer's length is no count"))
+}
+
+fn read_upgraded(upgraded: Result<Value, Error>) -> Result<Option<Reference>, Error> {
+    match upgraded {
+        Ok(Value::Reference(reference)) => Ok(Some(reference)),
+        Ok(Value::None) => Ok(None),
+        Ok(_) => Err(Error::Misplaced("the peer's weak reference gives no object")),
+        // It went while it was asked for (REF-10).
+        Err(error) if error.down().is_some() => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn read_text(text: Value) -> Result<String, Error> {
@@ -586,10 +607,10 @@ impl Promise {
             args.positional.insert(0, name.into());
         }
         let result = match value {
-            Value::Reference(Reference::Local(object)) if object.runs() == Runs::Async => {
+            Value::Reference(Reference::Local(object) | Reference::Lent(object)) if object.runs() == Runs::Async => {
                 object.perform_as_task(op, args).await
             }
-            Value::Reference(Reference::Local(object)) => object::operate(&*object, op, args),
+            Value::Reference(Reference::Local(object) | Reference::Lent(object)) => object::operate(&*object, op, args),
             value => translate::operate_on_value(&value, op, &args),
         };
         Ok(self.known(result, at))

@@ -5,11 +5,11 @@ use std::collections::hash_map::Entry;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::Poll;
 
-use farref_core::message::{Descriptor, ErrorCode, Op};
-use farref_core::session::{Answer, CallError, Receiver, ReplyError, Request};
+use farref_core::message::{Descriptor, ErrorCode, Handles, Op};
+use farref_core::session::{Answer, CallError, Receiver, Ref, ReplyError, Request};
 use farref_core::value::ValueWriter;
 use rustc_hash::FxHashMap;
 
@@ -21,11 +21,11 @@ use crate::core::Core;
 use crate::error::Error;
 use crate::object::{self, Object, Runs};
 use crate::pool::{Garbage, Work, drop_caught};
-use crate::proxy::Proxy;
+use crate::proxy::{Proxy, ProxyInner};
 use crate::remote::{AsyncRemote, Remote};
 use crate::shared::Shared;
 use crate::translate;
-use crate::value::{Exception, Value, memory_of, memory_of_all};
+use crate::value::{Exception, Reference, Value, memory_of, memory_of_all};
 
 /// What a call takes beside its arguments, with its task.
 const OF_A_CALL: usize = 512;
@@ -43,6 +43,8 @@ pub(crate) struct Job {
     subject: Subject,
     op: Op,
     args: Args,
+    /// What is lent to it.
+    lent: Vec<Weak<ProxyInner>>,
 }
 
 /// What a call of the peer is for.
@@ -98,6 +100,12 @@ impl Lanes {
         })
     }
 
+    /// Calls on an object that wait for their turn will not have one.
+    pub fn withdraw(&mut self, object: usize) -> Vec<Job> {
+        let lanes = self.0.iter_mut().filter(|(lane, _)| lane.0 == object);
+        lanes.flat_map(|(_, waiting)| waiting.drain(..)).collect()
+    }
+
     /// Nothing starts any more; what had not started is given back.
     pub fn clear(&mut self) -> Vec<Job> {
         std::mem::take(&mut self.0).into_values().flatten().collect()
@@ -116,6 +124,8 @@ pub(crate) struct Reply {
     memory: Charge,
     error: Option<ErrorCode>,
     values: Answers,
+    /// What was lent to the call.
+    pub lent: Vec<Weak<ProxyInner>>,
 }
 
 /// A result, or what comes with an error code.
@@ -171,7 +181,7 @@ impl Job {
                 },
                 None => Subject::Gone,
             },
-            Receiver::Import(import) => Subject::Proxy(core.proxy(shared, import, false)),
+            Receiver::Import(import) => Subject::Proxy(core.proxy(shared, import, false, false)),
             Receiver::Value(kept) => Subject::Value(core.read_kept(shared, kept).into()),
         };
         let args = match translate::read_args(request.args, &references) {
@@ -192,6 +202,7 @@ impl Job {
             subject,
             op: request.op,
             args,
+            lent: lent(request.handles, &references),
         };
         job.go_to_root();
         Some(job)
@@ -287,7 +298,7 @@ impl Job {
     /// Runs it here, where nobody may wait.
     pub fn run(self, serving: &mut Serving) -> Done {
         let lane = self.lane();
-        let Self { answer, cause, memory, subject, op, args, .. } = self;
+        let Self { answer, cause, memory, subject, op, args, lent, .. } = self;
         serving.begin(answer, cause);
         let result = serving.run(|| {
             // It may have waited for a thread.
@@ -306,18 +317,19 @@ impl Job {
         // What the call held goes before its caller hears that it is over. The code of users that runs then may panic too.
         drop_caught(subject);
         serving.end();
-        Done { reply: Reply::new(answer, memory, result), lane }
+        Done { reply: Reply::new(answer, memory, result, lent), lane }
     }
 
     /// As a task: what the object gives is polled as part of serving this call.
     async fn run_as_task(self, shared: Arc<Shared>) {
         let lane = self.lane();
-        let Self { answer, cause, memory, subject, op, args, .. } = self;
+        let Self { answer, cause, memory, subject, op, args, lent, .. } = self;
         let mut serving = Serving::over(&shared, false);
         serving.begin(answer, cause);
         if shared.is_interrupted(answer) {
             drop_caught((subject, args, serving));
-            return shared.finish(Done { reply: Reply::new(answer, memory, Err(Error::never_started())), lane });
+            let reply = Reply::new(answer, memory, Err(Error::never_started()), lent);
+            return shared.finish(Done { reply, lane });
         }
         let mut work: Pin<Box<dyn Future<Output = Result<Value, Error>> + Send>> = match subject {
             Subject::Object(object) => {
@@ -338,7 +350,7 @@ impl Job {
         });
         let result = result.await;
         drop_caught((work, serving));
-        shared.finish(Done { reply: Reply::new(answer, memory, result), lane });
+        shared.finish(Done { reply: Reply::new(answer, memory, result, lent), lane });
     }
 }
 
@@ -353,13 +365,16 @@ fn forwarded(error: Error) -> Error {
     match error {
         Error::Refused(code, values) => Error::Refuse(code, values),
         Error::NotMade(CallError::Overloaded) => Error::Refuse(ErrorCode::Overloaded, Vec::new()),
+        Error::NotMade(CallError::Revoked(reason)) => {
+            Error::Refuse(ErrorCode::Revoked, vec![Value::Int(reason.number().into())])
+        }
         Error::NotMade(CallError::TooDeep) => Error::Refuse(ErrorCode::TooDeep, Vec::new()),
         error => error,
     }
 }
 
 impl Reply {
-    fn new(answer: Answer, memory: Charge, result: Result<Value, Error>) -> Self {
+    fn new(answer: Answer, memory: Charge, result: Result<Value, Error>, lent: Vec<Weak<ProxyInner>>) -> Self {
         let (error, values) = match result {
             Ok(value) => (None, Answers::One(value)),
             Err(Error::Raised(exception)) => (Some(ErrorCode::Raised), Answers::One(Value::Exception(exception))),
@@ -367,7 +382,7 @@ impl Reply {
             // It ran and could not go on; also if a call of its own was refused.
             Err(other) => (Some(ErrorCode::Raised), Answers::One(runtime_error(other.to_string()))),
         };
-        Self { answer, memory, error, values }
+        Self { answer, memory, error, values, lent }
     }
 
     pub fn answer(&self) -> Answer {
@@ -426,6 +441,12 @@ impl Reply {
         let mut references = Vec::new();
         // Only a promise can be misplaced: an object waits for it and replies what it settled to.
         let found = values.iter().try_for_each(|value| core.references(shared, value, &mut references));
+        // Only arguments are lent.
+        for reference in &mut references {
+            if let Ref::Borrowed(key) = *reference {
+                *reference = Ref::Local(key);
+            }
+        }
         let write = |writer: &mut ValueWriter<'_>| {
             let mut next = 0;
             values.iter().try_for_each(|value| value.write(writer, &mut next))
@@ -437,6 +458,16 @@ impl Reply {
         };
         replied.inspect_err(|_| core.drop_unexported(&references))
     }
+}
+
+/// The proxies of what is lent to a call.
+fn lent(handles: Handles<'_>, references: &[Value]) -> Vec<Weak<ProxyInner>> {
+    let lent = handles.zip(references).filter(|(handle, _)| matches!(handle, Descriptor::Borrowed { .. }));
+    lent.filter_map(|(_, value)| match value {
+        Value::Reference(Reference::Remote(proxy)) => Some(Arc::downgrade(proxy.inner())),
+        _ => None,
+    })
+    .collect()
 }
 
 fn runtime_error(text: String) -> Value {

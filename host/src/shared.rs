@@ -2,19 +2,20 @@
 
 use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use event_listener::{Event as Bell, EventListener, IntoNotification, Listener};
 use farref_core::frame::{Split, split};
-use farref_core::message::CloseCode;
-use farref_core::session::{Import, Question};
+use farref_core::message::{CloseCode, DownReason};
+use farref_core::session::{Import, ObjectKey, Question};
 
 use crate::budget::Budget;
 use crate::call::{self, Serving};
 use crate::connection::Options;
 use crate::core::Core;
+use crate::end::AfterDrop;
 use crate::link::{Driver, Link};
 use crate::many::ManyKey;
 use crate::object::Directory;
@@ -22,6 +23,7 @@ use crate::pool::{Garbage, Work};
 use crate::serve::Done;
 /// What everybody shares. `core` is never held while code of users runs or the stream is used.
 pub(crate) struct Shared {
+    me: Weak<Self>,
     pub core: Mutex<Core>,
     /// Proxies and calls dropped since the core was last looked at. Dropping must not take the core's lock: it may happen
     /// anywhere, under that very lock too.
@@ -47,6 +49,10 @@ pub(crate) enum Dropped {
     Import(Import),
     Call(Question),
     Many(ManyKey),
+    /// Another peer's object that was handed on here is lost.
+    Lost(ObjectKey, DownReason),
+    /// The object of a weak reference may be gone.
+    Gone,
 }
 
 /// What a call of ours has to wait for.
@@ -62,8 +68,9 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    pub fn new(directory: Directory, options: &Options, driver: Arc<dyn Driver>) -> Self {
-        Self {
+    pub fn new(directory: Directory, options: &Options, driver: Arc<dyn Driver>) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
             core: Mutex::new(Core::new(directory, options)),
             dropped: Mutex::default(),
             has_dropped: AtomicBool::new(false),
@@ -77,7 +84,7 @@ impl Shared {
             bytes: AtomicU64::new(0),
             reads: AtomicU64::new(0),
             writes: AtomicU64::new(0),
-        }
+        })
     }
 
     /// The core, with all that was dropped told to it.
@@ -96,6 +103,11 @@ impl Shared {
         core
     }
 
+    /// The core as it is, to be looked at.
+    pub fn lock_only(&self) -> MutexGuard<'_, Core> {
+        lock(&self.core)
+    }
+
     /// Ends a piece of work under the lock: output is looked for, and what is left over is dropped elsewhere.
     pub fn unlock(&self, core: MutexGuard<'_, Core>) {
         self.unlock_quietly(core);
@@ -112,12 +124,22 @@ impl Shared {
     pub fn unlock_quietly(&self, mut core: MutexGuard<'_, Core>) {
         let look = core.next_look(self);
         let wakes = mem::take(&mut core.wakes);
-        let garbage = mem::take(&mut core.garbage);
+        let mut garbage = mem::take(&mut core.garbage);
+        let bereft = mem::take(&mut core.bereft);
+        if !garbage.is_empty() && core.objects.has_weak() {
+            let may_wait = garbage.iter().any(Garbage::may_wait);
+            garbage.push(Garbage::after(AfterDrop(self.me.clone()), may_wait));
+        }
         let just_ended = mem::take(&mut core.just_ended);
         drop(core);
         wakes.into_iter().for_each(Waker::wake);
         if let Some(at) = look {
             self.driver.wake_at(at);
+        }
+        for ((heir, key), reason) in bereft {
+            if let Some(heir) = heir.upgrade() {
+                heir.note_dropped(Dropped::Lost(key, reason));
+            }
         }
         if just_ended {
             self.wake_all();

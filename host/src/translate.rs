@@ -1,16 +1,17 @@
 //! Between what stands in messages and what users have: references in values, both ways, and operations on values.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use farref_core::codec::Writer;
 use farref_core::message::{Descriptor, ErrorCode, Handles, Op};
-use farref_core::session::{CallError, Import, Kept, Ref, Reference as CoreReference, Return, read_kept};
+use farref_core::session::{CallError, Import, Kept, ObjectKey, Ref, Reference as CoreReference, Return, read_kept};
 use farref_core::value::{Outcome, Top, Value as Borrowed, ValueError, ValueWriter, Values, operate};
 
 use crate::args::{Args, Positional};
 use crate::core::Core;
 use crate::error::Error;
+use crate::object::Object;
 use crate::proxy::Proxy;
 use crate::shared::Shared;
 use crate::value::{Reference, Value, memory_of_all};
@@ -113,10 +114,17 @@ impl Core {
                 Reference::Local(object) => match object.stands_for() {
                     // Another peer's object that was handed on as ours, now on its way home.
                     Some(proxy) if proxy.is_of(shared) => Ref::Import(proxy.import()),
-                    _ => Ref::Local(self.objects.intern(object)),
+                    _ => match object.weak_of() {
+                        Some(weak) => Ref::Weak(self.intern_weak(shared, object, weak)),
+                        None => Ref::Local(self.objects.intern(object)),
+                    },
+                },
+                Reference::Lent(object) => match object.stands_for() {
+                    Some(proxy) if proxy.is_of(shared) => Ref::Import(proxy.import()),
+                    _ => Ref::Borrowed(self.objects.intern(object)),
                 },
                 Reference::Remote(proxy) if proxy.is_of(shared) => Ref::Import(proxy.import()),
-                Reference::Remote(proxy) => Ref::Local(self.objects.intern_foreign(proxy)),
+                Reference::Remote(proxy) => Ref::Local(self.intern_foreign(shared, proxy)),
                 Reference::Promise(promise) => match promise.0.question {
                     Some(question) if Arc::ptr_eq(&promise.0.shared, shared) => Ref::Promise(question),
                     _ => {
@@ -130,6 +138,24 @@ impl Core {
             return Err(Error::Misplaced("a promise stands where only its outcome can"));
         }
         Ok(())
+    }
+
+    /// The key of a weak reference; the session is told when its object goes.
+    fn intern_weak(&mut self, shared: &Arc<Shared>, object: &Arc<dyn Object>, weak: &Weak<dyn Object>) -> ObjectKey {
+        let (key, is_new) = self.objects.intern_weak(object, weak.as_ptr().cast::<()>() as usize);
+        if let Some(mourners) = object.mourners().filter(|_| is_new) {
+            mourners.add(shared);
+        }
+        key
+    }
+
+    /// The key of another peer's object; the session is told when that is lost.
+    fn intern_foreign(&mut self, shared: &Arc<Shared>, proxy: &Proxy) -> ObjectKey {
+        let (key, is_new) = self.objects.intern_foreign(proxy);
+        if is_new {
+            proxy.inner().end().add_heir(shared, key);
+        }
+        key
     }
 
     /// What the handles of a message are here, as values.
@@ -146,8 +172,11 @@ impl Core {
     /// `is_owned` says that a hold of an import came with it.
     fn read_resolved(&mut self, shared: &Arc<Shared>, resolved: Option<CoreReference>, is_owned: bool) -> Value {
         match resolved {
-            Some(CoreReference::Import(import) | CoreReference::Weak(import)) => {
-                Value::Reference(Reference::Remote(self.proxy(shared, import, is_owned)))
+            Some(CoreReference::Import(import)) => {
+                Value::Reference(Reference::Remote(self.proxy(shared, import, is_owned, false)))
+            }
+            Some(CoreReference::Weak(import)) => {
+                Value::Reference(Reference::Remote(self.proxy(shared, import, is_owned, true)))
             }
             Some(CoreReference::Local(key)) => match self.objects.get(key) {
                 Some(object) => Value::Reference(match object.stands_for() {
@@ -207,7 +236,7 @@ impl Core {
     }
 
     /// The one proxy of an import.
-    pub fn proxy(&mut self, shared: &Arc<Shared>, import: Import, is_owned: bool) -> Proxy {
+    pub fn proxy(&mut self, shared: &Arc<Shared>, import: Import, is_owned: bool, is_weak: bool) -> Proxy {
         if let Some(inner) = self.proxy_of(import) {
             if is_owned {
                 // The proxy has its hold already.
@@ -218,7 +247,7 @@ impl Core {
         if !is_owned {
             let _ = self.session.retain(import);
         }
-        let proxy = Proxy::new(shared.clone(), import);
+        let proxy = Proxy::new(shared.clone(), import, is_weak);
         self.add_proxy(import, proxy.inner());
         proxy
     }
@@ -226,7 +255,7 @@ impl Core {
     /// Objects that got a key for a message that was not sent lose it again.
     pub fn drop_unexported(&mut self, references: &[Ref]) {
         for reference in references {
-            if let Ref::Local(key) = *reference
+            if let Ref::Local(key) | Ref::Borrowed(key) | Ref::Weak(key) = *reference
                 && !self.session.is_exported(key)
             {
                 // The caller still holds it, so that nothing of a user is dropped under the lock.

@@ -19,6 +19,9 @@ pub type Exception = OwnedException<Reference>;
 pub enum Reference {
     /// An object of this process. One that comes home is the object that left.
     Local(Arc<dyn Object>),
+    /// An object of this process that is lent to the call it is an argument of: when that has its answer, the peer holds it no
+    /// more, and nothing needs to be released. In a result it is [`Self::Local`]. Never received.
+    Lent(Arc<dyn Object>),
     /// An object of a peer.
     Remote(Proxy),
     /// What a call will answer. Only in the arguments of calls over the same connection; never received.
@@ -41,7 +44,7 @@ impl Reference {
 impl PartialEq for Reference {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Local(left), Self::Local(right)) => Arc::ptr_eq(left, right),
+            (Self::Local(left) | Self::Lent(left), Self::Local(right) | Self::Lent(right)) => Arc::ptr_eq(left, right),
             (Self::Remote(left), Self::Remote(right)) => left == right,
             _ => false,
         }
@@ -51,7 +54,9 @@ impl PartialEq for Reference {
 impl fmt::Debug for Reference {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Local(object) => write!(out, "<local object {:p}>", Arc::as_ptr(object).cast::<()>()),
+            Self::Local(object) | Self::Lent(object) => {
+                write!(out, "<local object {:p}>", Arc::as_ptr(object).cast::<()>())
+            }
             Self::Remote(proxy) => proxy.fmt(out),
             Self::Promise(_) => out.write_str("<promise>"),
         }

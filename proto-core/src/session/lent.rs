@@ -5,7 +5,7 @@
 
 use super::entry::{Import as Entry, Scope, pop_lent, push_lent, unlink_lent};
 use super::storage::{Storage, Table};
-use super::{Ref, Session};
+use super::{Import, Ref, Session};
 use crate::message::Descriptor;
 
 impl<S: Storage> Session<S> {
@@ -63,6 +63,11 @@ impl<S: Storage> Session<S> {
                 self.live_imports -= 1;
             }
         }
+    }
+
+    /// Whether a reference ends with the Return of the call that it was lent to.
+    pub fn is_lent(&self, import: Import) -> bool {
+        self.holds(import) && self.imports.get(import.slot).is_some_and(|import| import.scope.is_some())
     }
 
     /// Whether a message of ours gives back what is lent to a call of the peer.
