@@ -338,7 +338,7 @@ async fn a_graceful_end_is_the_same_moment_for_all() {
     gate.add_permits(clients.len());
     for (client, call) in clients {
         assert_eq!(call.await, Ok("done".into()));
-        assert_eq!(client.closed().await, Ended::PeerClosed(CloseCode::Leaving));
+        assert_eq!(client.closed().await, Ended::Done);
     }
     end.await.expect("it ends");
     assert_eq!(start.elapsed(), Duration::ZERO);
