@@ -34,7 +34,7 @@
 //! session begins. SECURITY.md says what each of them gives.
 //!
 //! A [`Connection`] is cloned and shared by tasks and threads; both runtimes of tokio will do. Dropping a [`Proxy`] releases
-//! its object, dropping a future abandons its call. One task carries the bytes of a connection, so that many messages go out in
+//! its object, dropping a future cancels its call. One task carries the bytes of a connection, so that many messages go out in
 //! one system call; objects that [run inline](Runs::Inline) are served by it, [async ones](AsyncObject) by tasks, all others by
 //! threads.
 
@@ -60,10 +60,10 @@ pub use connect::{connect_tcp, connect_with, start};
 pub use driver::Stream;
 pub use farref_host::{
     Action, Args, Async, AsyncFunction, AsyncItems as Items, AsyncObject, AsyncRemote as Remote, BadKey, Budget,
-    CallError, Cancelled, Cancelling, CloseCode, Connection, Consequence, Deadline, Directory, DownReason, Ended,
-    Error, ErrorCode, Exception, Function, Key, KeyFailure, KeyRefusal, LinkState, List, Lost, Map, Member, MemberKind,
-    Mourners, Object, Op, Options, PeerIdentity, Pending, Positional, Promise, Proxy, Reference, Resuming, Runs,
-    Tables, Timed, Traffic, Value, callers_max_message, is_cancelled,
+    CallError, Cancelled, Cancelling, CloseCode, Connection, Deadline, Directory, DownReason, Ended, Error, ErrorCode,
+    Exception, Function, Key, KeyFailure, KeyRefusal, LinkState, List, Lost, Map, Member, MemberKind, Mourners, Object,
+    Op, Options, PeerIdentity, Pending, Positional, Promise, Proxy, Reference, Resuming, Runs, Tables, Timed, Traffic,
+    Value, callers_max_message, is_cancelled,
 };
 pub use server::{Counters, Peer, PeerAddress, Server, ServerOptions, Validator};
 #[cfg(feature = "tls")]

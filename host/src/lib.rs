@@ -57,5 +57,5 @@ pub use pool::{Threads, Work};
 pub use proxy::{Pending, Promise, Proxy};
 pub use remote::{AsyncItems, AsyncRemote, Items, Remote};
 pub use resume::{LinkState, PeerIdentity, Resuming};
-pub use time::{Consequence, Deadline, Timed};
+pub use time::{Deadline, Timed};
 pub use value::{Exception, Reference, Value};

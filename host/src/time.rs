@@ -2,13 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use farref_core::message::MAX_REMAINING;
+use farref_core::message::{Consequence, MAX_REMAINING};
 
 use crate::core::Core;
 use crate::proxy::{Promise, Proxy};
 use crate::shared::Shared;
-
-pub use farref_core::message::Consequence;
 
 /// How long a call may take, counted from the moment in which it is sent, and what is to become of it then.
 ///

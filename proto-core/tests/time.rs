@@ -342,6 +342,22 @@ fn a_release_voids_a_goodbye() {
     assert_eq!(sim.sides[A].session.tables().imports, 0);
 }
 
+/// CLS-2: behind a Goodbye comes no Release: who has heard it may be done. What came instead makes room for it.
+#[test]
+fn a_release_waits_behind_a_goodbye() {
+    let (mut sim, x) = serving(echo());
+    sim.sides[A].session.shutdown();
+    sim.transmit(A);
+    sim.sides[A].session.release(x).unwrap();
+    sim.transmit(A);
+    assert_eq!(sim.sent(A).messages, 1, "the Goodbye alone");
+    let question = sim.call(B, Call::new(Callee::Import(Import::DIRECTORY), Op::Length), &[]);
+    sim.run();
+    assert_eq!(sim.returned(B, question).outcome, Ok(int(0)));
+    assert_eq!(sim.sides[B].session.tables().exports, 1, "released after the call");
+    assert_eq!(sim.ended(), [Some(Ended::Done); 2]);
+}
+
 /// FIN-1, FIN-2: a call that nobody waits for is stopped, and its outcome is not told: both modes, one Finish.
 #[test]
 fn interrupted_and_abandoned() {

@@ -808,7 +808,10 @@ class Connection:
         self._cond.notify_all()
 
     def _chores(self):
-        """Finish and Release ride in front of the next output, and the Down of weak references."""
+        """Finish and Release ride in front of the next output, and the Down of weak references; behind a Goodbye there is none
+        (CLS-2)."""
+        if self._said == (self._sent, self._received):
+            return
         while self._gone:
             self.revoke(self._gone.popleft(), 0)
         finish, self._finish = self._finish, []

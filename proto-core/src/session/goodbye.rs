@@ -33,7 +33,8 @@ impl<S: Storage> Session<S> {
         self.goodbyes.leaving || self.is_said()
     }
 
-    fn is_said(&self) -> bool {
+    /// Whether a Goodbye was said that is not void.
+    pub(super) fn is_said(&self) -> bool {
         self.goodbyes.said == Some((self.sent, self.received))
     }
 
@@ -48,7 +49,7 @@ impl<S: Storage> Session<S> {
 
     /// Whether no call is under way, either way, and nothing is to be sent but what is written.
     fn is_idle(&self) -> bool {
-        let due = [self.refused, self.finishing, self.marked].iter().any(|list| list.first().is_some());
+        let due = [self.refused, self.finishing, self.marked, self.downs].iter().any(|list| list.first().is_some());
         self.open_questions == 0 && self.used_answers == 0 && !due && self.unknown_kinds == 0
     }
 
@@ -84,7 +85,9 @@ impl<S: Storage> Session<S> {
         true
     }
 
+    /// Whoever has said Goodbye was idle then, and has sent and received nothing since. What was dropped meanwhile needs no
+    /// Release any more.
     fn is_done(&self) -> bool {
-        self.is_said() && self.is_heard() && self.is_idle()
+        self.is_said() && self.is_heard()
     }
 }

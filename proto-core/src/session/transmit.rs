@@ -79,8 +79,8 @@ impl<S: Storage> Session<S> {
     /// peer that something is over; nobody waits for it.
     pub fn has_output(&self) -> bool {
         let due = [self.refused, self.finishing, self.marked].iter().any(|list| list.first().is_some());
-        let due =
-            due || self.downs.first().is_some() || self.unknown_kinds != 0 || self.time.ping_due || self.goodbye_due();
+        let due = due || self.downs.first().is_some() || self.unknown_kinds != 0;
+        let due = due && !self.is_said() || self.time.ping_due || self.goodbye_due();
         let of_link = self.link.has_control();
         self.output_len() > 0 || of_link || self.close_due || self.peer.is_some() && self.ended.is_none() && due
     }
@@ -145,28 +145,29 @@ impl<S: Storage> Session<S> {
         if self.ended.is_some() {
             self.pump_close();
         } else if self.peer.is_some() {
-            let _ = self.pump_unimplemented()
-                && self.pump_refusals()
-                && self.pump_finishes()
-                && self.pump_downs()
-                && self.pump_releases()
-                && self.pump_goodbye()
-                && self.pump_ping();
+            // Behind a Goodbye comes nothing, until something arrives that makes it void (CLS-2).
+            let _ = self.is_said()
+                || self.pump_unimplemented()
+                    && self.pump_refusals()
+                    && self.pump_finishes()
+                    && self.pump_downs()
+                    && self.pump_releases()
+                    && self.pump_goodbye();
+            self.pump_ping();
         }
     }
 
     /// Says that this side is there (TIM-5).
-    fn pump_ping(&mut self) -> bool {
+    fn pump_ping(&mut self) {
         let is_due = core::mem::take(&mut self.time.ping_due);
-        if is_due && self.is_resumable() {
+        if is_due && self.is_resumable() && self.ended.is_none() {
             self.link.ping();
-        } else if is_due && self.output_len() == 0 {
+        } else if is_due && self.output_len() == 0 && self.ended.is_none() {
             self.append_unsequenced(&mut |mut writer| {
                 writer.byte(kind::PING);
                 Ok(writer)
             });
         }
-        true
     }
 
     /// Appends a message without an ordinal; false if there is no room.

@@ -5,8 +5,12 @@
 //! becomes records in a step of its own, so that it is early or late in all ways (ADM-6, ORD-1).
 
 mod check;
+mod shutdown;
 mod state;
 mod step;
+
+use std::fmt::Debug;
+use std::hash::Hash;
 
 use check::Case;
 use state::{Left, State};
@@ -61,9 +65,22 @@ impl Model for Setup {
 
 /// Explores all states. There is no bound of depth or number: the applications run out of things to do.
 fn explore(name: &str, setup: Setup) {
+    explore_all(name, setup, |last| {
+        let tables = last.sides.each_ref().map(|side| side.core.tables());
+        format!("{:?}\n{tables:?}", last.broken)
+    });
+}
+
+/// As [`explore`], of any model; `describe` tells of a state that should not be.
+fn explore_all<M>(name: &str, model: M, describe: impl Fn(&M::State) -> String)
+where
+    M: Model + Send + Sync + 'static,
+    M::State: Hash + Clone + Debug + PartialEq + Send + Sync,
+    M::Action: Debug + PartialEq + Clone,
+{
     let begun = std::time::Instant::now();
-    let properties = setup.properties();
-    let checker = setup.checker().threads(2).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
+    let properties = model.properties();
+    let checker = model.checker().threads(2).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
     let (states, depth) = (checker.unique_state_count(), checker.max_depth());
     println!("{name}: {states} unique states, {depth} steps deep, {:.1} s", begun.elapsed().as_secs_f32());
     let discoveries = checker.discoveries();
@@ -72,9 +89,8 @@ fn explore(name: &str, setup: Setup) {
         match (property.expectation, found) {
             (Expectation::Always, Some(path)) => {
                 let steps: Vec<_> = path.clone().into_actions().iter().map(|step| format!("  {step:?}")).collect();
-                let last = path.last_state();
-                let tables = last.sides.each_ref().map(|side| side.core.tables());
-                panic!("{name}: not so: {}\n{}\n{:?}\n{tables:?}", property.name, steps.join("\n"), last.broken);
+                let last = describe(path.last_state());
+                panic!("{name}: not so: {}\n{}\n{last}", property.name, steps.join("\n"));
             }
             (Expectation::Sometimes, None) => panic!("{name}: never seen: {}", property.name),
             _ => {}
@@ -308,4 +324,37 @@ fn model_lent_three_times() {
     let left = [Left { calls: 3, sends: 3, cancels: 0 }, NOTHING];
     let reaches = &[Case::StaleLoan, Case::LentTwice, Case::ReturnCrossesResend];
     explore("lent three times", Setup { left, reaches, ..LENT });
+}
+
+/// A cancel crosses the Return, with a reference or without, and the id is used again (FIN-1 to FIN-3, CAL-3, REF-3).
+#[test]
+fn model_cancel_crossing_return() {
+    explore(
+        "cancel crossing return",
+        Setup {
+            ids: 1,
+            left: [Left { calls: 2, sends: 0, cancels: 2 }, NOTHING],
+            replies: [&[], &[Reply::Object(0), Reply::Error]],
+            reaches: &[Case::CancelCrossesReturn, Case::CancelCrossesReference, Case::ReleaseCrossesResend],
+            ..ONE_WAY
+        },
+    );
+}
+
+/// Calls, callbacks and their Returns cross Goodbyes; either side leaves at any time (CLS-2).
+#[test]
+fn model_counted_shutdown_crossing_a_call() {
+    let setup = shutdown::Setup { calls: [2, 1], nested: [0, 1], references: false, leaves: [true, true] };
+    explore_all("counted shutdown crossing a call", setup, |last| {
+        format!("{:?}", last.sides.each_ref().map(|side| side.core.ordinals()))
+    });
+}
+
+/// The same where Releases come late (CLS-2, REL-1).
+#[test]
+fn model_counted_shutdown_crossing_a_release() {
+    let setup = shutdown::Setup { calls: [1, 1], nested: [0, 0], references: true, leaves: [true, false] };
+    explore_all("counted shutdown crossing a release", setup, |last| {
+        format!("{:?}", last.sides.each_ref().map(|side| side.core.ordinals()))
+    });
 }
