@@ -6,7 +6,8 @@ use farref_core::Uuid;
 use farref_core::frame::{Split, split};
 use farref_core::message::{Limits, Message, Op};
 use farref_core::session::{
-    Answer, Call, CallError, Callee, Config, Ended, Event, Import, Micro, ObjectKey, Ref, Reference, Session, Tables,
+    Answer, Call, CallError, Callee, Config, Ended, Event, Import, LinkMode, Micro, ObjectKey, Ref, Reference, Session,
+    Tables,
 };
 use stateright::{Model, Property};
 
