@@ -40,7 +40,7 @@ const SUITES: [Suite; 16] = [
     Suite("farref-core", None, &[]),
     Suite("farref-conformance", Some("corpus"), &[]),
     Suite("farref-pipe", Some("suite"), &["memory"]),
-    Suite("farref-core", Some("model"), &["model_two_calls", "model_full_tables"]),
+    Suite("farref-core", Some("model"), &["model_two_calls"]),
 ];
 
 /// How long a suite may take. They take seconds; one that hangs has noticed the mutation, too.
