@@ -246,6 +246,10 @@ fn a_reply_that_fails_leaves_the_tables_unchanged() {
         let failed = session.reply(first, &[], |writer| writer.tuple(1));
         assert_eq!(failed, Err(ReplyError::Values(ValueError::Incomplete)));
     });
+    // The same with an object that has no slot yet: it has none afterwards.
+    let failed = side.session.reply(first, &new[3..], |writer| writer.tuple(1));
+    assert_eq!(failed, Err(ReplyError::Values(ValueError::Incomplete)));
+    assert!(!side.session.is_exported(ObjectKey(103)));
     let became = side.session.reply(first, &new[..2], |writer| writer.reference(1));
     assert_eq!(became, Err(ReplyError::Became(ReplyRefused::TableFull)));
     let became = side.session.reply(second, &new[..1], |writer| writer.bytes(&[0; 600]));

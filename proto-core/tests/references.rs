@@ -376,6 +376,21 @@ fn the_callee_keeps_what_was_lent() {
     sim.close(keeper);
 }
 
+/// REF-9: a peer that releases what was lent changes nothing: the slot goes with the Return.
+#[test]
+fn a_release_of_what_is_lent_is_ignored() {
+    let mut side = Side::<Host>::scripted(config(LIMITS), LIMITS);
+    let key = side.add_permanent(counter());
+    side.call(Call::new(Callee::Import(Import::DIRECTORY), Op::Call), &[reference(Ref::Borrowed(key))]).unwrap();
+    side.output();
+    assert_eq!(side.receive(&[3, 1, 1 << 1]), Ok(()));
+    assert_eq!(side.session.tables().exports, 2);
+    assert!(side.freed.is_empty());
+    assert_eq!(side.receive(&[1, 0]), Ok(()));
+    assert_eq!(side.session.tables(), BASELINE);
+    assert_eq!(side.freed, [key]);
+}
+
 /// REF-9: an object that was lent is sent as usual while its Return is under way: the new reference has the same slot and
 /// generation, and giving back the one that was lent does not touch it.
 #[test]

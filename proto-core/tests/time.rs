@@ -1,10 +1,10 @@
 //! Deadlines, keepalive and the counted end, on two sides in virtual time; each direction takes 10 ms.
 
 use farref_conformance::fixtures::{Postponed, code, counter, echo, int, later, reference};
-use farref_conformance::sim::{A, B, LIMITS, Owned, Sim, config};
+use farref_conformance::sim::{A, B, LIMITS, Owned, Side, Sim, config};
 use farref_core::dispatch::Object;
 use farref_core::message::{Consequence, Deadline, ErrorCode, FinishMode, Message, Op};
-use farref_core::session::{Call, CallError, Callee, Config, Ended, Event, Host, Import, Question, Ref};
+use farref_core::session::{Call, CallError, Callee, Config, Ended, Event, Host, Import, Question, Ref, Rule};
 use farref_core::value::OwnedValue;
 
 /// Two sides; B serves the object as a root, and A holds it.
@@ -328,6 +328,21 @@ fn calls_within_calls_go_on_while_leaving() {
     sim.run();
     assert_eq!(outcome(&mut sim, question), Some(Ok(int(1))));
     assert_eq!(sim.ended(), [Some(Ended::Done); 2]);
+}
+
+/// CLS-2: a Goodbye that crossed a message of ours is void and ends nothing; the next one does. One that counts what was never
+/// sent can only come from a faulty peer.
+#[test]
+fn a_goodbye_counts() {
+    let mut side = Side::<Host>::scripted(config(LIMITS), LIMITS);
+    side.call(call(Import::DIRECTORY), &[]).unwrap();
+    assert_eq!(side.receive(&[1, 0]), Ok(()));
+    side.session.shutdown();
+    assert_eq!(side.output(), [vec![0, 0, 0, 0], vec![24, 1]]);
+    assert_eq!(side.session.clone().handle(&[24, 2]).err(), Some(Ended::PeerFault(Rule::GoodbyeAhead)));
+    assert_eq!(side.receive(&[24, 0]), Ok(()), "it was said before the call came");
+    assert_eq!(side.session.ended(), None);
+    assert_eq!(side.receive(&[24, 1]), Err(Ended::Done));
 }
 
 /// CLS-2, REL-1: a Release after the Goodbye voids it too; it is counted, and the end comes after it.

@@ -24,7 +24,7 @@ pub const FOLDER: &str = "conformance/mutations/";
 
 /// The quick suites: package, test target (none is the library's own tests), and what of it runs. In this order, the ones
 /// that a patch names first.
-const SUITES: [Suite; 16] = [
+const SUITES: [Suite; 18] = [
     Suite("farref-core", Some("release"), &[]),
     Suite("farref-core", Some("handles"), &[]),
     Suite("farref-core", Some("calls"), &[]),
@@ -33,6 +33,8 @@ const SUITES: [Suite; 16] = [
     Suite("farref-core", Some("hostile"), &[]),
     Suite("farref-core", Some("link"), &[]),
     Suite("farref-core", Some("faults"), &[]),
+    Suite("farref-core", Some("references"), &[]),
+    Suite("farref-core", Some("time"), &[]),
     Suite("farref-core", Some("storage"), &[]),
     Suite("farref-core", Some("dispatch"), &[]),
     Suite("farref-core", Some("vectors"), &[]),
@@ -199,7 +201,14 @@ impl Copy {
     fn test(&self, suite: &Suite) -> Result<Verdict, String> {
         let Suite(package, target, filters) = suite;
         let mut build = shell::cargo(&self.tree);
-        build.args(["test", "--no-run", "--message-format=json", "--all-features", "--package", package]);
+        build.args([
+            "test",
+            "--no-run",
+            "--message-format=json-render-diagnostics",
+            "--all-features",
+            "--package",
+            package,
+        ]);
         match target {
             Some(target) => build.args(["--test", target]),
             None => build.arg("--lib"),
