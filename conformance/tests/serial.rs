@@ -7,8 +7,8 @@ use std::rc::Rc;
 
 use farref_conformance::fixtures::{caller_back, factory, function, int, keeper, reference};
 use farref_conformance::sim::{A, B, BASELINE, Faults, Owned, Random, Returned, SerialSim, Side, config};
-use farref_core::link::serial::Config as LinkConfig;
-use farref_core::message::{FinishMode, Limits, Op};
+use farref_core::link::serial::{Config as LinkConfig, SerialLink};
+use farref_core::message::{CloseCode, FinishMode, Limits, Op};
 use farref_core::session::{Call, Callee, Config, Ended, Host, Import, Micro, Question, Ref, Storage};
 use farref_core::value::OwnedValue;
 
@@ -343,4 +343,59 @@ fn lossy_serial_line_with_sides_that_restart() {
         }
     });
     assert!(restarts > 500, "only {restarts} sessions ended because the other side restarted");
+}
+
+/// Two sides on a bad line that have used each other, and still have calls under way.
+fn busy(seed: u64, config: Config) -> (SerialSim<Host>, [Player; 2]) {
+    let mut random = Random::new(seed ^ 0xB5);
+    let mut sim = SerialSim::<Host>::new([config; 2], LINK, BAD, seed);
+    let mut players = [Player::new(&mut sim, A), Player::new(&mut sim, B)];
+    for number in 0..40 {
+        players[random.below(2) as usize].act(&mut sim, &mut random, number);
+        sim.run_for(random.below(80));
+    }
+    (sim, players)
+}
+
+/// CLS-2, LNK-26: a session ends by Goodbye when all calls have completed, and the last word is not lost either.
+#[test]
+fn lossy_serial_line_that_is_left_without_loss() {
+    each_seed(0..500, |seed| {
+        let (mut sim, mut players) = busy(seed, small());
+        sim.sides[seed as usize % 2].session.shutdown();
+        sim.run();
+        assert_eq!(sim.ended(), [Some(Ended::Done); 2]);
+        assert!(sim.links.iter().all(SerialLink::is_settled));
+        players.iter_mut().for_each(|player| player.collect(&mut sim));
+        let [a, b] = &players;
+        for (caller, callee) in [(a, b), (b, a)] {
+            assert!(caller.open.is_empty(), "{:?} did not complete", caller.open);
+            assert_eq!(caller.said, *callee.log.borrow());
+        }
+    });
+}
+
+/// CLS-1, LNK-26: the other side learns why a session was closed.
+#[test]
+fn lossy_serial_line_brings_a_close() {
+    each_seed(0..200, |seed| {
+        let (mut sim, _) = busy(seed, small());
+        sim.sides[A].session.close(CloseCode::Leaving);
+        sim.run();
+        assert_eq!(sim.ended(), [Some(Ended::Closed(CloseCode::Leaving)), Some(Ended::PeerClosed(CloseCode::Leaving))]);
+        assert!(sim.links[A].is_settled());
+    });
+}
+
+/// TIM-5: a bad line is no silence; one that is unplugged is.
+#[test]
+fn lossy_serial_line_keeps_a_session_alive() {
+    each_seed(0..50, |seed| {
+        let (mut sim, _) = busy(seed, Config { patience: Some(4_000), ..small() });
+        sim.run_for(120_000);
+        assert_eq!(sim.ended(), [None, None]);
+        sim.is_plugged = false;
+        sim.run_for(6_000);
+        assert_eq!(sim.ended(), [Some(Ended::Silent); 2]);
+    });
 }

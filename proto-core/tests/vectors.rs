@@ -153,8 +153,7 @@ fn line() {
         let number = |field: &str| entry[field].as_u64().unwrap();
         let kind = match entry["kind"].as_str().unwrap() {
             "ack" => Kind::Ack,
-            "sequenced" => Kind::Sequenced { number: number("number") as u16 },
-            "unsequenced" => Kind::Unsequenced,
+            "record" => Kind::Record { number: number("number") as u16 },
             "hello" => Kind::Hello { from: number("from") as u32 },
             other => panic!("{name}: {other}"),
         };

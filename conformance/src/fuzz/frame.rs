@@ -64,7 +64,7 @@ fn drive(payloads: &[Vec<u8>]) {
         peer: Uuid::from_bytes([7; 16]),
         incarnation: 1,
         link: LinkMode::Line,
-        patience: None,
+        patience: Some(100),
     });
     let mut link = SerialLink::new(LinkConfig::default(), ID);
     let mut line = [0; SerialLink::frame_len(512)];
@@ -75,6 +75,7 @@ fn drive(payloads: &[Vec<u8>]) {
             assert!(payload.ends_with(body) && !body.is_empty());
             let _ = session.handle(body);
         }
+        session.advance(now);
         let _ = link.advance(now, &mut session);
         for _ in 0..100 {
             let length = link.transmit(now, &mut session, &mut line).expect("the line takes the longest frame");

@@ -126,12 +126,14 @@ impl<S: Storage + 'static> SerialSim<S> {
             let at = link.poll_timeout()? * 1000;
             Some(if at <= self.now { wire.free_at } else { at })
         });
-        match arrivals.chain(timers).chain(free).min() {
+        let deadlines = self.sides.iter().filter_map(|side| side.session.poll_timeout().map(|at| at * 1000));
+        match arrivals.chain(timers).chain(deadlines).chain(free).min() {
             Some(at) if at <= until => self.now = self.now.max(at),
             _ => return false,
         }
         for side in 0..2 {
             let now = self.now();
+            self.sides[side].session.advance(now);
             let _ = self.links[side].advance(now, &mut self.sides[side].session);
             while self.wires[1 - side].flying.front().is_some_and(|&(at, _)| at <= self.now) {
                 if let Some((_, bytes)) = self.wires[1 - side].flying.pop_front() {

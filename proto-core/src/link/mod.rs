@@ -6,24 +6,20 @@
 
 pub mod serial;
 
-use crate::message::Message;
 use crate::session::{Ended, Session, Storage};
 
-/// Where a link takes records from: the output of a session.
-///
-/// Hello is number 0, each sequenced message has its ordinal (MSG-2). What is not sequenced has no number and is gone once it
-/// was sent.
+/// Where a link takes records from: the output of a session, Hello first.
 pub trait Records {
-    /// The first record that has not been sent, or not since the last [`Self::rewind`]: its number, and its body.
-    fn next_record(&mut self) -> Option<(Option<u64>, &[u8])>;
+    /// The first record that has not been sent, or not since the last [`Self::rewind`].
+    fn next_record(&mut self) -> Option<&[u8]>;
 
-    /// What [`Self::next_record`] gives was sent.
+    /// What [`Self::next_record`] gives was sent. It is kept.
     fn record_sent(&mut self);
 
-    /// The peer has got all records below this number: they are not needed any more, sent again or not.
-    fn acknowledge(&mut self, got: u64);
+    /// The first so many of those that are kept are not needed any more, sent again or not: the peer has them.
+    fn acknowledge(&mut self, count: u64);
 
-    /// All that was sent and not acknowledged is to be sent again, in the same order.
+    /// All that is kept is to be sent again, in the same order.
     fn rewind(&mut self);
 
     /// The link ends the session.
@@ -32,17 +28,16 @@ pub trait Records {
 
 /// A session in the mode [`LinkMode::Line`](crate::session::LinkMode::Line).
 impl<S: Storage> Records for Session<S> {
-    fn next_record(&mut self) -> Option<(Option<u64>, &[u8])> {
-        let (ordinal, body) = self.next_record()?;
-        Some((if Message::is_hello(body) { Some(0) } else { ordinal }, body))
+    fn next_record(&mut self) -> Option<&[u8]> {
+        self.next_record()
     }
 
     fn record_sent(&mut self) {
         self.record_transmitted();
     }
 
-    fn acknowledge(&mut self, got: u64) {
-        self.acknowledge(got);
+    fn acknowledge(&mut self, count: u64) {
+        self.acknowledge(count);
     }
 
     fn rewind(&mut self) {

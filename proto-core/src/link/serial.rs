@@ -8,20 +8,20 @@
 //!   last is what is true last;
 //! - [`SerialLink::advance`] does what the passing of time makes due, and [`SerialLink::poll_timeout`] tells when that is.
 //!
-//! A session and its link end together. A line that is unplugged and plugged in again within [`Config::patience`] goes on.
+//! A line that is unplugged and plugged in again within [`Config::patience`] goes on. A session that has ended may have a last
+//! word to say, which is lost as easily as any other: its link is driven on for a while, until [`SerialLink::is_settled`].
 
 use core::fmt;
 
 use super::Records;
 use crate::codec::{Malformed, Reader, Writer};
 use crate::frame::serial::{encode, encoded_len};
-use crate::message::Message;
 use crate::session::{Ended, Rule};
 
 /// How a link is set up. Times are in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Config {
-    /// Sequenced records that may be under way, sent and not acknowledged: 1 to [`Config::MAX_WINDOW`].
+    /// Records that may be under way, sent and not acknowledged: 1 to [`Config::MAX_WINDOW`].
     pub window: u16,
     /// An acknowledgement that nothing else carries goes alone after so long: longer than most answers take.
     pub ack_delay: u32,
@@ -58,7 +58,8 @@ pub struct SerialLink {
     expected: u64,
     /// The number of our first record that the peer has not acknowledged; 0 is our Hello.
     acked: u64,
-    /// The number after the highest that was ever sent.
+    /// The number of the record to be sent next, and the one after the highest that was ever sent.
+    next: u64,
     sent: u64,
     /// Records taken since an acknowledgement went out.
     unacknowledged: u16,
@@ -114,6 +115,7 @@ impl SerialLink {
             peer: 0,
             expected: 0,
             acked: 0,
+            next: 0,
             sent: 0,
             unacknowledged: 0,
             ack_at: None,
@@ -142,6 +144,11 @@ impl SerialLink {
         self.expected > 0 && self.acked > 0
     }
 
+    /// Whether the peer has all that was sent, and knows that we have what came.
+    pub fn is_settled(&self) -> bool {
+        self.acked == self.sent && self.unacknowledged == 0 && self.ack_at.is_none()
+    }
+
     /// Why the link is over, if it is.
     pub fn ended(&self) -> Option<Ended> {
         self.ended
@@ -164,11 +171,7 @@ impl SerialLink {
         let taken = match header.kind {
             Kind::Hello { from } => self.on_hello(now, from, &header, records),
             _ if header.to != self.id || self.expected == 0 => Ok(false),
-            Kind::Sequenced { number } => self.on_record(now, number, body, &header, records),
-            Kind::Unsequenced => match is_sequenced(body) {
-                Some(false) => self.on_ack(now, &header, records).map(|()| true),
-                _ => Err(Ended::PeerFault(Rule::LineRecord)),
-            },
+            Kind::Record { number } => self.on_record(now, number, &header, records),
             Kind::Ack => self.on_ack(now, &header, records).map(|()| false),
         };
         match taken {
@@ -183,10 +186,10 @@ impl SerialLink {
         if matches!(self.ended, Some(Ended::PeerRestarted | Ended::LinkLost)) {
             return Ok(0);
         }
-        let next = records.next_record().and_then(|(number, body)| Some((self.kind_of(number)?, number, body)));
-        let (kind, number, body) = match next {
+        let next = self.kind_of_next().and_then(|kind| Some((kind, records.next_record()?)));
+        let (kind, body) = match next {
             Some(next) => next,
-            None if self.ack_is_due(now) => (Kind::Ack, None, &[][..]),
+            None if self.ack_is_due(now) => (Kind::Ack, &[][..]),
             None => return Ok(0),
         };
         let header = Header { kind, missing: self.gap == Gap::ToSay, to: self.peer, ack: self.expected as u16 };
@@ -194,10 +197,11 @@ impl SerialLink {
         let mut writer = Writer::new(&mut bytes);
         header.write(&mut writer);
         let length = encode(&[writer.written().unwrap_or_default(), body], line).ok_or(TooShort)?;
+        self.note_acknowledged();
         if kind != Kind::Ack {
             records.record_sent();
+            self.note_sent(now);
         }
-        self.note_sent(now, number);
         Ok(length)
     }
 
@@ -213,7 +217,7 @@ impl SerialLink {
             return Err(self.end(Ended::LinkLost, records));
         }
         if self.retry_at.is_some_and(|at| at <= now) {
-            records.rewind();
+            self.rewind(records);
             self.retry = self.retry.saturating_mul(2).min(self.config.retry_max);
             self.retry_at = Some(now.saturating_add(self.retry.into()));
         }
@@ -261,24 +265,14 @@ impl SerialLink {
     /// Tells the peer at once that its Hello came: with our own until the peer has that, since only a Hello says who sends it.
     fn answer_hello(&mut self, now: u64, records: &mut impl Records) {
         if self.acked == 0 {
-            records.rewind();
+            self.rewind(records);
         } else {
             self.ack_at = Some(now);
         }
     }
 
     /// A record is taken in its turn only (LNK-23).
-    fn on_record(
-        &mut self,
-        now: u64,
-        number: u16,
-        body: &[u8],
-        header: &Header,
-        records: &mut impl Records,
-    ) -> Result<bool, Ended> {
-        if is_sequenced(body) != Some(true) {
-            return Err(Ended::PeerFault(Rule::LineRecord));
-        }
+    fn on_record(&mut self, now: u64, number: u16, header: &Header, records: &mut impl Records) -> Result<bool, Ended> {
         self.on_ack(now, header, records)?;
         let ahead = number.wrapping_sub(self.expected as u16);
         if ahead == 0 {
@@ -310,7 +304,8 @@ impl SerialLink {
         }
         if ahead > 0 {
             self.acked += u64::from(ahead);
-            records.acknowledge(self.acked);
+            self.next = self.next.max(self.acked);
+            records.acknowledge(ahead.into());
             self.retry = self.config.retry;
             let waits = self.acked < self.sent;
             self.waiting_since = waits.then_some(now);
@@ -318,39 +313,46 @@ impl SerialLink {
         }
         if header.missing && self.acked < self.sent && self.went_back_to != Some(self.acked) {
             self.went_back_to = Some(self.acked);
-            records.rewind();
+            self.rewind(records);
         }
         Ok(())
     }
 
-    /// How a record travels, if it may now: until the peer has our Hello nothing else does (LNK-21), and no more records than
-    /// the window are under way.
-    fn kind_of(&self, number: Option<u64>) -> Option<Kind> {
-        match number {
-            Some(0) => Some(Kind::Hello { from: self.id }),
-            _ if self.acked == 0 => None,
-            Some(number) if number - self.acked.min(number) >= self.config.window.into() => None,
-            Some(number) => Some(Kind::Sequenced { number: number as u16 }),
-            None => Some(Kind::Unsequenced),
+    /// How the next record travels, if it may now: until the peer has our Hello nothing else does (LNK-21), and no more records
+    /// than the window are under way.
+    fn kind_of_next(&self) -> Option<Kind> {
+        match self.next {
+            0 => Some(Kind::Hello { from: self.id }),
+            _ if self.acked == 0 || self.next - self.acked >= self.config.window.into() => None,
+            number => Some(Kind::Record { number: number as u16 }),
         }
+    }
+
+    /// What was not acknowledged is to be sent again.
+    fn rewind(&mut self, records: &mut impl Records) {
+        self.next = self.acked;
+        records.rewind();
     }
 
     fn ack_is_due(&self, now: u64) -> bool {
         self.acked > 0 && (self.gap == Gap::ToSay || self.ack_at.is_some_and(|at| at <= now))
     }
 
-    /// Each frame acknowledges, and the wait for an acknowledgement begins with the last one sent.
-    fn note_sent(&mut self, now: u64, number: Option<u64>) {
+    /// Each frame acknowledges, and says what is missing if that is still to be said.
+    fn note_acknowledged(&mut self) {
         self.unacknowledged = 0;
         self.ack_at = None;
         if self.gap == Gap::ToSay {
             self.gap = Gap::Said;
         }
-        if let Some(number) = number {
-            self.sent = self.sent.max(number + 1);
-            self.waiting_since.get_or_insert(now);
-            self.retry_at = Some(now.saturating_add(self.retry.into()));
-        }
+    }
+
+    /// The wait for an acknowledgement begins with the last record sent.
+    fn note_sent(&mut self, now: u64) {
+        self.next += 1;
+        self.sent = self.sent.max(self.next);
+        self.waiting_since.get_or_insert(now);
+        self.retry_at = Some(now.saturating_add(self.retry.into()));
     }
 
     /// When the peer counts as lost. A peer that has not been there yet is waited for.
@@ -384,14 +386,12 @@ pub struct Header {
 pub enum Kind {
     /// An acknowledgement alone, without a record.
     Ack,
-    /// A sequenced message.
-    Sequenced {
-        /// The low bits of its ordinal.
+    /// A record.
+    Record {
+        /// The low bits of its number.
         number: u16,
     },
-    /// A message without an ordinal.
-    Unsequenced,
-    /// The sender's Hello.
+    /// The sender's Hello, which is record 0.
     Hello {
         /// The sender's id.
         from: u32,
@@ -414,9 +414,9 @@ impl Header {
         let ack = u16::from_le_bytes(array(&mut reader)?);
         let kind = match head & Self::KIND {
             0 => Kind::Ack,
-            1 => Kind::Sequenced { number: u16::from_le_bytes(array(&mut reader)?) },
-            2 => Kind::Unsequenced,
-            _ => Kind::Hello { from: u32::from_le_bytes(array(&mut reader)?) },
+            1 => Kind::Record { number: u16::from_le_bytes(array(&mut reader)?) },
+            2 => Kind::Hello { from: u32::from_le_bytes(array(&mut reader)?) },
+            _ => return Err(Malformed),
         };
         let body = reader.rest();
         if body.is_empty() != (kind == Kind::Ack) {
@@ -429,28 +429,22 @@ impl Header {
     pub fn write(&self, writer: &mut Writer<'_>) {
         let kind = match self.kind {
             Kind::Ack => 0,
-            Kind::Sequenced { .. } => 1,
-            Kind::Unsequenced => 2,
-            Kind::Hello { .. } => 3,
+            Kind::Record { .. } => 1,
+            Kind::Hello { .. } => 2,
         };
         writer.byte(kind | if self.missing { Self::MISSING } else { 0 });
         writer.put(&self.to.to_le_bytes());
         writer.put(&self.ack.to_le_bytes());
         match self.kind {
-            Kind::Sequenced { number } => writer.put(&number.to_le_bytes()),
+            Kind::Record { number } => writer.put(&number.to_le_bytes()),
             Kind::Hello { from } => writer.put(&from.to_le_bytes()),
-            Kind::Ack | Kind::Unsequenced => {}
+            Kind::Ack => {}
         }
     }
 }
 
 fn array<const N: usize>(reader: &mut Reader<'_>) -> Result<[u8; N], Malformed> {
     reader.take(N)?.try_into().map_err(|_| Malformed)
-}
-
-/// Whether a record has an ordinal; none if it is empty.
-fn is_sequenced(body: &[u8]) -> Option<bool> {
-    (!body.is_empty()).then(|| Message::is_sequenced(body))
 }
 
 /// Numbers have 16 bits on the line: one that is ahead by more than half of them is behind (LNK-23).

@@ -293,11 +293,6 @@ impl<'f> Message<'f> {
     pub fn is_sequenced(body: &[u8]) -> bool {
         body.first().is_some_and(|head| head & kind::UNSEQUENCED == 0)
     }
-
-    /// Whether a body is a Hello.
-    pub(crate) fn is_hello(body: &[u8]) -> bool {
-        body.first().is_some_and(|head| head & kind::MASK == kind::HELLO)
-    }
 }
 
 impl<'f> Call<'f> {

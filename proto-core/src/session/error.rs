@@ -57,7 +57,6 @@ rules! {
     NoLink "LNK-1" "acknowledged messages of a session that has no link",
     AckOutOfRange "LNK-2" "acknowledged what was never sent, or less than before",
     LinkOrder "LNK-4" "answered an attempt to resume with something else, or resumed out of order",
-    LineRecord "LNK-23" "numbered a record that has no number, or sent one without",
     LineAck "LNK-24" "acknowledged what was never sent",
 }
 

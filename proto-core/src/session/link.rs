@@ -30,8 +30,8 @@ pub enum LinkMode {
         /// For how long this side keeps the session without a connection, milliseconds.
         park: u32,
     },
-    /// Below it is a line that loses messages: they are kept until [`Session::acknowledge`], and whoever drives the line
-    /// numbers and repeats them (LNK-23, LNK-26).
+    /// Below it is a line that loses messages: all are kept until [`Session::acknowledge`], and whoever drives the line numbers
+    /// and repeats them (SPEC section 16).
     Line,
 }
 
@@ -255,28 +255,27 @@ impl<S: Storage> Session<S> {
         if self.peer.is_some() { self.received + 1 } else { 0 }
     }
 
-    /// The next record that was not transmitted: its ordinal, if it is sequenced, and its body. For whoever drives a line
-    /// ([`LinkMode::Line`]) instead of [`Self::transmit`].
-    pub fn next_record(&mut self) -> Option<(Option<u64>, &[u8])> {
+    /// The next record that was not transmitted. For whoever drives a line ([`LinkMode::Line`]) instead of
+    /// [`Self::transmit`], as the next three.
+    pub fn next_record(&mut self) -> Option<&[u8]> {
         self.pump();
         self.out.next_record()
     }
 
     /// What [`Self::next_record`] gave was transmitted.
     pub fn record_transmitted(&mut self) {
+        self.time.said = true;
         self.out.taken_record();
     }
 
-    /// All that was transmitted and not acknowledged is to be transmitted again. For whoever drives a line
-    /// ([`LinkMode::Line`]).
+    /// All that was transmitted and not acknowledged is to be transmitted again.
     pub fn rewind(&mut self) {
         self.out.go_back();
     }
 
-    /// The peer has got so many messages (its Hello counts as one): they need not be kept. For whoever drives a line that
-    /// numbers them itself ([`LinkMode::Line`]); false if so many were not sent.
-    pub fn acknowledge(&mut self, got: u64) -> bool {
-        self.on_got(got).is_ok()
+    /// The peer has got so many more records: the first ones that are kept need not be.
+    pub fn acknowledge(&mut self, count: u64) {
+        self.out.forget_first(count);
     }
 
     /// Whether a call of ours may have been started by the peer, now that the session has ended without its Return (LNK-6).
@@ -285,6 +284,12 @@ impl<S: Storage> Session<S> {
             return false;
         };
         (self.delivered as u32).wrapping_sub(entry.ordinal) as i32 >= 0
+    }
+
+    /// Whether what was transmitted may have to be transmitted again even when the session has ended: its last word is lost as
+    /// easily as any other.
+    pub(super) fn is_on_line(&self) -> bool {
+        self.link.mode == LinkMode::Line
     }
 
     pub(super) fn link_offer(&self) -> Option<LinkOffer> {
@@ -342,7 +347,7 @@ impl<S: Storage> Session<S> {
     }
 
     fn on_got(&mut self, got: u64) -> Result<(), Ended> {
-        if got < self.link.acked || got > self.out.reached() + 1 {
+        if got < self.link.acked || got > self.out.transmitted() + 1 {
             return Err(fault(Rule::AckOutOfRange));
         }
         (self.link.acked, self.link.asked) = (got, false);

@@ -119,17 +119,26 @@ impl<B: Buffer> Outgoing<B> {
         self.settle();
     }
 
-    /// The first so many sequenced records, and Hello, need not be kept, whether they were transmitted again or not.
+    /// The first so many sequenced records, and Hello, need not be kept.
     pub fn acknowledge(&mut self, count: u64) {
-        while let Some((body, end)) = self.record_at(self.start) {
+        while self.start < self.whole
+            && let Some((body, end)) = self.record_at(self.start)
+        {
             let is_sequenced = Message::is_sequenced(body);
-            // What has no ordinal goes with what was transmitted before it, or behind it.
-            let goes =
-                self.acknowledged < count || !is_sequenced && (self.start < self.whole || Message::is_hello(body));
-            if !goes {
+            if is_sequenced && self.acknowledged >= count {
                 break;
             }
             self.acknowledged += u64::from(is_sequenced);
+            self.start = end;
+        }
+        self.settle();
+    }
+
+    /// So many of those that are kept need not be, whether they were transmitted again or not.
+    pub fn forget_first(&mut self, count: u64) {
+        for _ in 0..count {
+            let Some((body, end)) = self.record_at(self.start) else { break };
+            self.acknowledged += u64::from(Message::is_sequenced(body));
             self.start = end;
         }
         if self.start > self.whole {
@@ -149,7 +158,12 @@ impl<B: Buffer> Outgoing<B> {
         (self.whole, self.next, self.transmitted) = (self.start, self.start, self.acknowledged);
     }
 
-    /// Sequenced records that were transmitted whole, and that the peer may have got.
+    /// Sequenced records that were transmitted whole, and not only before they were to be transmitted again.
+    pub fn transmitted(&self) -> u64 {
+        self.transmitted
+    }
+
+    /// Sequenced records that the peer may have got.
     pub fn reached(&self) -> u64 {
         self.reached
     }
@@ -159,10 +173,9 @@ impl<B: Buffer> Outgoing<B> {
         self.start < self.whole
     }
 
-    /// The next record to be transmitted, with its ordinal if it is sequenced.
-    pub fn next_record(&self) -> Option<(Option<u64>, &[u8])> {
-        let (body, _) = self.record_at(self.whole)?;
-        Some((Message::is_sequenced(body).then_some(self.transmitted + 1), body))
+    /// The next record to be transmitted.
+    pub fn next_record(&self) -> Option<&[u8]> {
+        self.record_at(self.whole).map(|(body, _)| body)
     }
 
     /// That record was transmitted.

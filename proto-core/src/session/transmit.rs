@@ -119,7 +119,9 @@ impl<S: Storage> Session<S> {
             // is no connection.
             self.delivered = if self.link.is_silent() { self.out.reached() } else { self.sent };
             // Nothing will be asked for again: what was kept makes room for the Close.
-            self.out.forget();
+            if !self.is_on_line() {
+                self.out.forget();
+            }
         }
     }
 
