@@ -413,7 +413,8 @@ impl Core {
         let ended = self.session.ended().unwrap_or(Ended::LinkLost);
         self.tell_all_ends(ended);
         for (question, caller) in mem::take(&mut self.calls).into_iter().flatten() {
-            let may_have_started = self.session.may_have_started(question);
+            // What waits for a connection that is there still goes out, before a Close or to a peer that only hung up.
+            let may_have_started = self.session.is_up() || self.session.may_have_started(question);
             let error = if may_have_started { Error::Ended(ended) } else { Error::NeverStarted(ended) };
             caller.settle(Err(error), self);
         }

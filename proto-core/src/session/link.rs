@@ -279,6 +279,7 @@ impl<S: Storage> Session<S> {
     }
 
     /// Whether a call of ours may have been started by the peer, now that the session has ended without its Return (LNK-6).
+    /// It may also have been if output that waited is transmitted after the end.
     pub fn may_have_started(&self, question: Question) -> bool {
         let Some(entry) = self.questions.get(question.id.into()).filter(|entry| entry.serial == question.serial) else {
             return false;

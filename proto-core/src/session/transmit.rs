@@ -115,9 +115,7 @@ impl<S: Storage> Session<S> {
                     | Ended::Silent
                     | Ended::Done
             );
-            // What waits still goes out before the Close, and may have been under way to a peer that hung up, unless there
-            // is no connection.
-            self.delivered = if self.link.is_silent() { self.out.reached() } else { self.sent };
+            self.delivered = self.out.reached();
             // Nothing will be asked for again: what was kept makes room for the Close.
             if !self.is_on_line() {
                 self.out.forget();
