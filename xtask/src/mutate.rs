@@ -35,6 +35,8 @@ const SUITES: [Suite; 18] = [
     Suite("farref-core", Some("faults"), &[]),
     Suite("farref-core", Some("references"), &[]),
     Suite("farref-core", Some("time"), &[]),
+    Suite("farref-core", Some("line"), &[]),
+    Suite("farref-conformance", Some("serial"), &["restart", "left_without_loss", "brings_a_close"]),
     Suite("farref-core", Some("storage"), &[]),
     Suite("farref-core", Some("dispatch"), &[]),
     Suite("farref-core", Some("vectors"), &[]),

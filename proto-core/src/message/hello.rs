@@ -48,7 +48,7 @@ pub struct Hello {
     pub peer: Uuid,
     /// Differs from one start of the peer to the next.
     pub incarnation: u64,
-    /// What the sender offers so that the session survives its connections; with [`feature::LINK`] among the features (LNK-1).
+    /// What the sender offers so that the session survives its connections; with bit 0 of the features (LNK-1).
     pub link: Option<LinkOffer>,
     /// For how long the sender bears silence, milliseconds, 0 for ever; on the wire with its feature's bit (TIM-4).
     pub patience: u32,
