@@ -24,7 +24,7 @@ pub const FOLDER: &str = "conformance/mutations/";
 
 /// The quick suites: package, test target (none is the library's own tests), and what of it runs. In this order, the ones
 /// that a patch names first.
-const SUITES: [Suite; 18] = [
+const SUITES: [Suite; 20] = [
     Suite("farref-core", Some("release"), &[]),
     Suite("farref-core", Some("handles"), &[]),
     Suite("farref-core", Some("calls"), &[]),
