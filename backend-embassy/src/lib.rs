@@ -12,10 +12,10 @@ pub type DeviceSession = Session<Micro<16, 16, 8, 512, 320>>;
 
 #[cfg(test)]
 mod tests {
-    /// Tables, output and waiting calls, all of it.
+    /// Tables, output and waiting calls, all of it: with pointers of 8 bytes, deadlines, a link and a clock.
     #[test]
     fn a_device_session_is_small() {
         let size = core::mem::size_of::<super::DeviceSession>();
-        assert!(size <= 2688, "{size} bytes on this machine");
+        assert!(size <= 3352, "{size} bytes on this machine");
     }
 }
