@@ -447,7 +447,8 @@ impl Source {
         match self {
             Self::Any(read) => read.read(buffer),
             #[cfg(unix)]
-            Self::Shared(file) => file.read(buffer),
+            // Without the detour that the C library takes in a process of several threads, since it might cancel one.
+            Self::Shared(file) => Ok(rustix::io::read(file, buffer)?),
             Self::Over => Ok(0),
         }
     }

@@ -8,6 +8,7 @@ use std::os::unix::fs::FileTypeExt;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::net::{SendFlags, Shutdown, send, shutdown};
 
 /// A file that can be written to without waiting.
@@ -34,12 +35,12 @@ impl TryWrite {
     /// Writes what can be written now.
     pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = match self {
-            Self::Pipe(file) => file.write(bytes),
-            Self::Socket(file) => send(file, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL).map_err(io::Error::from),
+            Self::Pipe(file) => rustix::io::write(file, bytes),
+            Self::Socket(file) => send(file, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
         };
         match written {
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(0),
-            written => written,
+            Err(Errno::AGAIN | Errno::INTR) => Ok(0),
+            written => Ok(written?),
         }
     }
 
@@ -51,7 +52,7 @@ impl TryWrite {
             if written == 0 {
                 let (Self::Pipe(file) | Self::Socket(file)) = &*self;
                 match poll(&mut [PollFd::new(file, PollFlags::OUT)], None) {
-                    Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                    Ok(_) | Err(Errno::INTR) => {}
                     Err(error) => return Err(error.into()),
                 }
             }
