@@ -440,9 +440,12 @@ pub(crate) fn current_parent(shared: &Arc<Shared>) -> Option<Answer> {
     })
 }
 
-/// The peer's call that is being served here, and over which session it came.
-pub(crate) fn current_call() -> Option<(Arc<Shared>, Answer)> {
-    CURRENT.with_borrow(|current| current.shared.clone().zip(current.answer))
+/// Whether the peer's call that is being served here was asked to stop.
+pub(crate) fn is_interrupted() -> bool {
+    CURRENT.with_borrow(|current| match (&current.shared, current.answer) {
+        (Some(shared), Some(answer)) => shared.is_interrupted(answer),
+        _ => false,
+    })
 }
 
 /// Who was told that there is credit and does not use it tells the next.

@@ -85,7 +85,7 @@ impl Future for Cancelling {
 /// A task is dropped then where it waits next. What blocks can ask for this from time to time and stop with
 /// [`Error::cancelled`], or go on: its outcome is told as it is.
 pub fn is_cancelled() -> bool {
-    call::current_call().is_some_and(|(shared, answer)| shared.is_interrupted(answer))
+    call::is_interrupted()
 }
 
 impl Error {
@@ -170,13 +170,13 @@ impl Core {
     }
 
     /// What the outcome of a call is to whoever gave it a deadline.
-    pub fn timed(&mut self, question: Question, result: Result<Value, Error>) -> Result<Value, Error> {
+    pub fn note_late(&mut self, question: Question, result: &mut Result<Value, Error>) {
         let place = self.late.iter().position(|&late| late == question);
         let was_late = place.map(|place| self.late.swap_remove(place)).is_some();
         match result {
-            Err(Error::Refused(ErrorCode::DeadlineExceeded, _)) => Err(Error::DeadlineExceeded),
-            Err(Error::Refused(ErrorCode::Cancelled, _)) if was_late => Err(Error::DeadlineExceeded),
-            result => result,
+            Err(Error::Refused(ErrorCode::DeadlineExceeded, _)) => *result = Err(Error::DeadlineExceeded),
+            Err(Error::Refused(ErrorCode::Cancelled, _)) if was_late => *result = Err(Error::DeadlineExceeded),
+            _ => {}
         }
     }
 }

@@ -7,7 +7,7 @@ use std::task::Waker;
 use std::time::Instant;
 
 use farref_core::message::{CloseCode, DownReason, ErrorCode, FinishMode, Limits};
-use farref_core::session::{Config, Ended, Event, Host, Import, Notice, Question, Request, Session, Tables};
+use farref_core::session::{Config, Ended, Event, Host, Import, Notice, Question, Session, Tables};
 
 use crate::budget::Charge;
 use crate::call::Caller;
@@ -122,28 +122,36 @@ impl Core {
     }
 
     pub fn take_record(&mut self, shared: &Arc<Shared>, body: &[u8]) -> Result<(), Ended> {
-        match self.session.handle(body)? {
-            Some(Event::Request(request)) => self.serve(shared, &request),
-            Some(Event::Return(returned)) => {
-                let result = translate::read_outcome(self, shared, &returned);
+        match &self.session.handle(body) {
+            Err(ended) => return Err(*ended),
+            Ok(Some(Event::Request(request))) => self.serve(shared, request),
+            Ok(Some(Event::Return(returned))) => {
+                let mut result = translate::read_outcome(self, shared, returned);
                 if let Some(caller) = self.remove_call(returned.question) {
-                    let result = self.timed(returned.question, result);
+                    self.note_late(returned.question, &mut result);
                     caller.settle(result, self);
                 }
             }
-            Some(Event::Ready) if self.peer() == Some(self.own) => {
+            Ok(Some(Event::Ready)) if self.peer() == Some(self.own) => {
                 // Our own Hello: the channel gives back what is written into it (HEL-5).
                 self.failed = Some(Error::NoPeer);
                 self.session.close(CloseCode::ProtocolFault);
                 return Err(Ended::Closed(CloseCode::ProtocolFault));
             }
-            Some(Event::Ready) | None => {}
+            Ok(Some(Event::Ready) | None) => {}
         }
         Ok(())
     }
 
     /// Calls that waited for an answer of ours and may run now.
+    #[inline]
     pub fn take_ready(&mut self, shared: &Arc<Shared>) {
+        if self.session.has_ready() {
+            self.take_all_ready(shared);
+        }
+    }
+
+    fn take_all_ready(&mut self, shared: &Arc<Shared>) {
         let mut memory = shared.memory.charge();
         while self.session.has_ready() {
             let mut scratch = mem::take(&mut self.scratch);
@@ -161,20 +169,6 @@ impl Core {
             if !is_last {
                 self.scratch = scratch;
             }
-        }
-    }
-
-    pub fn serve(&mut self, shared: &Arc<Shared>, request: &Request<'_>) {
-        if self.draining && request.parent.is_none() {
-            let _ = self.session.refuse(request.call, ErrorCode::Overloaded, 0);
-            return;
-        }
-        let Some(job) = Job::new(self, shared, request) else { return };
-        // Most need not be moved around.
-        if job.lane().is_none() && job.is_inline() {
-            self.inline.push(job);
-        } else if let Some(job) = self.lanes.enter(job) {
-            self.dispatch(shared, job);
         }
     }
 
@@ -213,7 +207,7 @@ impl Core {
         }
         match reply.send(self, shared) {
             Ok(garbage) => {
-                self.end_loans(lent);
+                self.end_loans(&lent);
                 self.garbage.extend(garbage);
             }
             Err(mut reply) => {

@@ -13,6 +13,7 @@ use crate::core::Core;
 use crate::object::Object;
 use crate::pool::Garbage;
 use crate::proxy::{Proxy, ProxyInner};
+use crate::serve::Lent;
 use crate::shared::{Dropped, Shared, lock};
 
 /// Why an object of a peer is out of reach for good.
@@ -205,8 +206,8 @@ impl Core {
     }
 
     /// A call of the peer was answered: what was lent to it is gone, or will be as soon as the answer is written.
-    pub fn end_loans(&mut self, lent: Vec<Weak<ProxyInner>>) {
-        for proxy in lent.iter().filter_map(Weak::upgrade) {
+    pub fn end_loans(&mut self, lent: &Lent) {
+        for proxy in lent.iter() {
             if self.session.is_lent(proxy.import()) || !self.session.holds(proxy.import()) {
                 self.tell_end(&proxy, Lost::Returned);
             }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
 use std::future::poll_fn;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
@@ -14,7 +15,7 @@ use farref_core::value::ValueWriter;
 use rustc_hash::FxHashMap;
 
 use crate::args::Args;
-use crate::budget::Charge;
+use crate::budget::{Budget, Charge};
 use crate::call::{CallState, Caller, Serving};
 use crate::cancel::is_cancelled;
 use crate::core::Core;
@@ -43,9 +44,12 @@ pub(crate) struct Job {
     subject: Subject,
     op: Op,
     args: Args,
-    /// What is lent to it.
-    lent: Vec<Weak<ProxyInner>>,
+    lent: Lent,
 }
+
+/// The proxies of what is lent to a call: most often nothing.
+#[derive(Default)]
+pub(crate) struct Lent(Option<Box<[Weak<ProxyInner>]>>);
 
 /// What a call of the peer is for.
 enum Subject {
@@ -108,7 +112,7 @@ impl Lanes {
 
     /// Nothing starts any more; what had not started is given back.
     pub fn clear(&mut self) -> Vec<Job> {
-        std::mem::take(&mut self.0).into_values().flatten().collect()
+        mem::take(&mut self.0).into_values().flatten().collect()
     }
 }
 
@@ -124,8 +128,7 @@ pub(crate) struct Reply {
     memory: Charge,
     error: Option<ErrorCode>,
     values: Answers,
-    /// What was lent to the call.
-    pub lent: Vec<Weak<ProxyInner>>,
+    pub lent: Lent,
 }
 
 /// A result, or what comes with an error code.
@@ -150,64 +153,103 @@ impl Answers {
     }
 }
 
-impl Job {
-    /// None if the call was answered at once.
-    #[inline]
-    pub fn new(core: &mut Core, shared: &Arc<Shared>, request: &Request<'_>) -> Option<Self> {
+impl Core {
+    /// A call of the peer: it is answered, runs, or waits for its turn.
+    pub fn serve(&mut self, shared: &Arc<Shared>, request: &Request<'_>) {
+        if self.draining && request.parent.is_none() {
+            let _ = self.session.refuse(request.call, ErrorCode::Overloaded, 0);
+            return;
+        }
         if let Receiver::Value(kept) = request.receiver
             && request.handles.is_empty()
         {
             // Worked out on the bytes that are kept. They are copied if there is no room for the result now, and if an operand
             // is a handle: it may name an answer that settled to a value, too.
-            match core.session.reply_operated(request.call, kept, request.op, request.args) {
+            match self.session.reply_operated(request.call, kept, request.op, request.args) {
                 Err(ReplyError::NoRoom) => {}
-                _ => return None,
+                _ => return,
             }
         }
-        let memory = match Self::charge(core, shared, request) {
+        let memory = match Job::charge(self, shared, request) {
             Ok(memory) => memory,
             Err(code) => {
-                core.release_references(request.handles);
-                let _ = core.session.refuse(request.call, code, 0);
-                return None;
+                self.release_references(request.handles);
+                let _ = self.session.refuse(request.call, code, 0);
+                return;
             }
         };
-        let references = core.read_references(shared, request.handles);
-        let mut subject = match request.receiver {
-            Receiver::Object(key) => match core.objects.get(key) {
+        let references = self.read_references(shared, request.handles);
+        let mut subject = self.subject(shared, request.receiver);
+        let mut args = translate::read_args(request.args, &references).unwrap_or_else(|error| {
+            // Nothing else is under way for this call: the error is what it is about.
+            subject = Subject::Refused(error.into());
+            Args::default()
+        });
+        let mut op = request.op;
+        subject.go_to_root(&mut op, &mut args);
+        let cause = request.parent.and_then(|parent| self.caller(parent)).and_then(Caller::cause);
+        let parent = request.parent.map(|parent| parent.id());
+        let lent = Lent::new(request.handles, &references);
+        let at_once = subject.is_inline() && subject.lane(parent).is_none();
+        let (answer, pipelined) = (request.call, request.pipelined);
+        let job = || Job { answer, pipelined, cause, memory, parent, subject, op, args, lent };
+        if at_once {
+            // As nearly all that run inline: built where it stays, since moving it costs more than all that is done above.
+            self.inline.extend(std::iter::once_with(job));
+        } else if let Some(job) = self.lanes.enter(job()) {
+            self.dispatch(shared, job);
+        }
+    }
+
+    fn subject(&mut self, shared: &Arc<Shared>, receiver: Receiver) -> Subject {
+        match receiver {
+            Receiver::Object(key) => match self.objects.get(key) {
                 Some(object) => match object.stands_for() {
                     Some(proxy) => Subject::Proxy(proxy.clone()),
                     None => Subject::Object(object),
                 },
                 None => Subject::Gone,
             },
-            Receiver::Import(import) => Subject::Proxy(core.proxy(shared, import, false, false)),
-            Receiver::Value(kept) => Subject::Value(core.read_kept(shared, kept).into()),
-        };
-        let args = match translate::read_args(request.args, &references) {
-            Ok(args) => args,
-            Err(error) => {
-                // Nothing else is under way for this call: the error is what it is about.
-                subject = Subject::Refused(error.into());
-                Args::default()
+            Receiver::Import(import) => Subject::Proxy(self.proxy(shared, import, false, false)),
+            Receiver::Value(kept) => Subject::Value(self.read_kept(shared, kept).into()),
+        }
+    }
+}
+
+impl Subject {
+    /// A call of a root by its name is a call of the root: it takes its turn with others on it.
+    fn go_to_root(&mut self, op: &mut Op, args: &mut Args) {
+        let Self::Object(directory) = self else { return };
+        let number = op.as_member().map(|number| Value::Int(number as i64));
+        let by_name = number.is_none() && *op == Op::CallMethod;
+        let name = if by_name { args.positional.first() } else { number.as_ref() };
+        if let Some(root) = name.and_then(|name| directory.root_named(name)) {
+            if by_name {
+                args.positional.remove(0);
             }
-        };
-        let cause = request.parent.and_then(|parent| core.caller(parent)).and_then(Caller::cause);
-        let mut job = Self {
-            answer: request.call,
-            pipelined: request.pipelined,
-            cause,
-            memory,
-            parent: request.parent.map(|parent| parent.id()),
-            subject,
-            op: request.op,
-            args,
-            lent: lent(request.handles, &references),
-        };
-        job.go_to_root();
-        Some(job)
+            (*self, *op) = (Self::Object(root), Op::Call);
+        }
     }
 
+    fn lane(&self, parent: Option<u16>) -> Option<Lane> {
+        match self {
+            Self::Object(object) if parent.is_some() || !object.is_concurrent() => {
+                Some(Lane(Arc::as_ptr(object).cast::<()>() as usize, parent))
+            }
+            _ => None,
+        }
+    }
+
+    fn is_inline(&self) -> bool {
+        match self {
+            Self::Object(object) => object.runs() == Runs::Inline,
+            Self::Proxy(_) => false,
+            Self::Value(_) | Self::Gone | Self::Refused(_) => true,
+        }
+    }
+}
+
+impl Job {
     /// What a call will take, before any of it is copied.
     fn charge(core: &Core, shared: &Shared, request: &Request<'_>) -> Result<Charge, ErrorCode> {
         let mut memory = shared.memory.charge();
@@ -236,33 +278,13 @@ impl Job {
         if memory.set(all) { Ok(memory) } else { Err(ErrorCode::Overloaded) }
     }
 
-    /// A call of a root by its name is a call of the root: it takes its turn with others on it.
-    fn go_to_root(&mut self) {
-        let Subject::Object(directory) = &self.subject else { return };
-        let number = self.op.as_member().map(|number| Value::Int(number as i64));
-        let by_name = number.is_none() && self.op == Op::CallMethod;
-        let name = if by_name { self.args.positional.first() } else { number.as_ref() };
-        if let Some(root) = name.and_then(|name| directory.root_named(name)) {
-            if by_name {
-                self.args.positional.remove(0);
-            }
-            (self.subject, self.op) = (Subject::Object(root), Op::Call);
-        }
-    }
-
     pub fn answer(&self) -> Answer {
         self.answer
     }
 
     /// Those that it takes turns with.
-    #[inline]
     pub fn lane(&self) -> Option<Lane> {
-        match &self.subject {
-            Subject::Object(object) if self.parent.is_some() || !object.is_concurrent() => {
-                Some(Lane(Arc::as_ptr(object).cast::<()>() as usize, self.parent))
-            }
-            _ => None,
-        }
+        self.subject.lane(self.parent)
     }
 
     /// Whether calls may wait for its answer.
@@ -272,11 +294,7 @@ impl Job {
 
     /// Whether it is quick and never waits.
     pub fn is_inline(&self) -> bool {
-        match &self.subject {
-            Subject::Object(object) => object.runs() == Runs::Inline,
-            Subject::Proxy(_) => false,
-            Subject::Value(_) | Subject::Gone | Subject::Refused(_) => true,
-        }
+        self.subject.is_inline()
     }
 
     /// As work for another thread or task.
@@ -289,17 +307,18 @@ impl Job {
     }
 
     /// Runs it to its end and tells the session; `ran` is called in between.
-    pub fn run_and_finish(self, shared: &Arc<Shared>, ran: impl FnOnce()) {
+    pub fn run_and_finish(mut self, shared: &Arc<Shared>, ran: impl FnOnce()) {
         let done = self.run(&mut Serving::over(shared, false));
         ran();
         shared.finish(done);
     }
 
-    /// Runs it here, where nobody may wait.
-    pub fn run(self, serving: &mut Serving) -> Done {
+    /// Runs it here. What is left of it is to be dropped.
+    pub fn run(&mut self, serving: &mut Serving) -> Done {
         let lane = self.lane();
-        let Self { answer, cause, memory, subject, op, args, lent, .. } = self;
-        serving.begin(answer, cause);
+        let subject = mem::replace(&mut self.subject, Subject::Gone);
+        let (op, args) = (self.op, mem::take(&mut self.args));
+        serving.begin(self.answer, self.cause.take());
         let result = serving.run(|| {
             // It may have waited for a thread.
             if is_cancelled() {
@@ -317,7 +336,8 @@ impl Job {
         // What the call held goes before its caller hears that it is over. The code of users that runs then may panic too.
         drop_caught(subject);
         serving.end();
-        Done { reply: Reply::new(answer, memory, result, lent), lane }
+        let memory = mem::replace(&mut self.memory, Budget::unlimited().charge());
+        Done { reply: Reply::new(self.answer, memory, result, mem::take(&mut self.lent)), lane }
     }
 
     /// As a task: what the object gives is polled as part of serving this call.
@@ -374,7 +394,7 @@ fn forwarded(error: Error) -> Error {
 }
 
 impl Reply {
-    fn new(answer: Answer, memory: Charge, result: Result<Value, Error>, lent: Vec<Weak<ProxyInner>>) -> Self {
+    fn new(answer: Answer, memory: Charge, result: Result<Value, Error>, lent: Lent) -> Self {
         let (error, values) = match result {
             Ok(value) => (None, Answers::One(value)),
             Err(Error::Raised(exception)) => (Some(ErrorCode::Raised), Answers::One(Value::Exception(exception))),
@@ -402,7 +422,7 @@ impl Reply {
     /// Says in its place that it is too large to be kept; gives what is to be dropped.
     pub fn refuse(&mut self) -> Option<Garbage> {
         self.error = Some(ErrorCode::ResultTooLarge);
-        Garbage::values(std::mem::replace(&mut self.values, Answers::One(Value::Int(0))).into_vec())
+        Garbage::values(mem::replace(&mut self.values, Answers::One(Value::Int(0))).into_vec())
     }
 
     /// Sends it, or gives it back if there is no room. What was sent may have been the last of an object of users.
@@ -460,14 +480,24 @@ impl Reply {
     }
 }
 
-/// The proxies of what is lent to a call.
-fn lent(handles: Handles<'_>, references: &[Value]) -> Vec<Weak<ProxyInner>> {
-    let lent = handles.zip(references).filter(|(handle, _)| matches!(handle, Descriptor::Borrowed { .. }));
-    lent.filter_map(|(_, value)| match value {
-        Value::Reference(Reference::Remote(proxy)) => Some(Arc::downgrade(proxy.inner())),
-        _ => None,
-    })
-    .collect()
+impl Lent {
+    fn new(handles: Handles<'_>, references: &[Value]) -> Self {
+        if handles.is_empty() {
+            return Self(None);
+        }
+        let lent = handles.zip(references).filter(|(handle, _)| matches!(handle, Descriptor::Borrowed { .. }));
+        let lent = lent.filter_map(|(_, value)| match value {
+            Value::Reference(Reference::Remote(proxy)) => Some(Arc::downgrade(proxy.inner())),
+            _ => None,
+        });
+        let lent: Box<[_]> = lent.collect();
+        Self((!lent.is_empty()).then_some(lent))
+    }
+
+    /// Those that somebody still has.
+    pub fn iter(&self) -> impl Iterator<Item = Arc<ProxyInner>> {
+        self.0.iter().flatten().filter_map(Weak::upgrade)
+    }
 }
 
 fn runtime_error(text: String) -> Value {

@@ -123,6 +123,14 @@ impl Shared {
     /// As [`Self::unlock`], by whoever looks for output itself.
     pub fn unlock_quietly(&self, mut core: MutexGuard<'_, Core>) {
         let look = core.next_look(self);
+        let nothing_left = core.wakes.is_empty() && core.garbage.is_empty() && core.bereft.is_empty();
+        if nothing_left && look.is_none() && !core.just_ended {
+            return;
+        }
+        self.do_what_is_left(core, look);
+    }
+
+    fn do_what_is_left(&self, mut core: MutexGuard<'_, Core>, look: Option<Instant>) {
         let wakes = mem::take(&mut core.wakes);
         let mut garbage = mem::take(&mut core.garbage);
         let bereft = mem::take(&mut core.bereft);
@@ -166,7 +174,8 @@ impl Shared {
             let (mut jobs, mut done) = (mem::take(&mut core.inline), mem::take(&mut core.done));
             drop(core);
             let mut serving = Serving::over(self, true);
-            done.extend(jobs.drain(..).map(|job| job.run(&mut serving)));
+            done.extend(jobs.iter_mut().map(|job| job.run(&mut serving)));
+            jobs.clear();
             core = self.lock();
             if core.inline.is_empty() {
                 core.inline = jobs; // for its memory

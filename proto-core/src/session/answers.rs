@@ -29,15 +29,15 @@ impl<S: Storage> Session<S> {
             let body: &'f [u8] = scratch.get(..length)?;
             let Ok(Message::Call(call)) = Message::read(body) else { return None };
             let args = Values::check(call.values, Top::Arguments, call.handles.len()).ok()?;
-            return self.start(id, call, args);
+            return self.start(id, &call, args);
         }
         None
     }
 
-    pub(super) fn on_call<'f>(&mut self, call: Call<'f>, body: &[u8]) -> Result<Option<Event<'f>>, Ended> {
+    pub(super) fn on_call<'f>(&mut self, call: &Call<'f>, body: &[u8]) -> Result<Option<Event<'f>>, Ended> {
         let lent = self.enter_handles(call.handles, Some(call.id))?;
-        let level = self.admit(&call, body.len())?;
-        let named = named_answers(&call).ok_or(fault(Rule::TooManyNamed))?;
+        let level = self.admit(call, body.len())?;
+        let named = named_answers(call).ok_or(fault(Rule::TooManyNamed))?;
         let (serial, ordinal) = (self.next_serial(), self.received);
         let parent = call.parent.and_then(|id| Some((id, self.questions.get(id.into())?.serial)));
         let Some(entry) = self.answers.get_mut(call.id.into()) else {
@@ -51,7 +51,7 @@ impl<S: Storage> Session<S> {
         self.answer_bytes += body.len() as u64;
         self.used_answers += 1;
 
-        match self.judge(&call, named) {
+        match self.judge(call, named) {
             Ok((target, args)) => {
                 self.hold(target);
                 named.iter().for_each(|id| self.name_answer(id));
@@ -63,7 +63,7 @@ impl<S: Storage> Session<S> {
                 if settled && (self.ready == 0 || named.iter().next().is_none()) {
                     return Ok(self.start(call.id, call, args).map(Event::Request));
                 }
-                self.keep_waiting(&call, body);
+                self.keep_waiting(call, body);
                 if settled {
                     self.recheck_waiting();
                 }
@@ -112,7 +112,7 @@ impl<S: Storage> Session<S> {
             // Only the heap can fail here; then it is we who are out of resources.
             self.answers.grow().ok_or(Ended::Closed(message::CloseCode::OutOfResources))?;
         }
-        if self.answers.get(call.id.into()).is_none_or(|entry| entry.state != AnswerState::Free) {
+        if self.answers.get(call.id.into()).is_none_or(|entry| !matches!(entry.state, AnswerState::Free)) {
             return Err(fault(Rule::CallIdInUse));
         }
         if self.answer_bytes + length as u64 > self.limits.call_bytes.into() {
@@ -178,7 +178,7 @@ impl<S: Storage> Session<S> {
     }
 
     /// The call runs: what the host is told.
-    pub(super) fn start<'f>(&mut self, id: u16, call: Call<'f>, args: Values<'f>) -> Option<Request<'f>> {
+    pub(super) fn start<'f>(&mut self, id: u16, call: &Call<'f>, args: Values<'f>) -> Option<Request<'f>> {
         let entry = self.answers.get_mut(id.into())?;
         entry.state = AnswerState::Running;
         let (target, serial, parent) = (entry.target, entry.serial, entry.parent);

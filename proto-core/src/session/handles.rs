@@ -108,7 +108,13 @@ impl<S: Storage> Session<S> {
 
     /// Enters a message's handles before anything else is looked at (REF-3): one hold for each. `call` is the id of the
     /// call that they came with; gives the list of what is lent to it.
+    #[inline]
     pub(super) fn enter_handles(&mut self, handles: Handles<'_>, call: Option<u16>) -> Result<u32, Ended> {
+        // As with most messages.
+        if handles.is_empty() { Ok(0) } else { self.enter_all(handles, call) }
+    }
+
+    fn enter_all(&mut self, handles: Handles<'_>, call: Option<u16>) -> Result<u32, Ended> {
         if handles.len() > self.limits.handles.into() {
             return Err(fault(Rule::LimitExceeded));
         }
@@ -213,7 +219,12 @@ impl<S: Storage> Session<S> {
 
     /// Pins the objects among the references, giving slots to those without (REF-4, ADM-3). All or none. Before anything else
     /// happens, either [`Self::note_sent`] or [`Self::unpin`] follows.
+    #[inline]
     pub(super) fn pin(&mut self, references: &[Ref]) -> Result<(), PinError> {
+        if references.is_empty() { Ok(()) } else { self.pin_all(references) }
+    }
+
+    fn pin_all(&mut self, references: &[Ref]) -> Result<(), PinError> {
         for (index, reference) in references.iter().enumerate() {
             let fine = match *reference {
                 Ref::Import(import) => self.holds(import),

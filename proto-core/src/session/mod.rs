@@ -594,7 +594,7 @@ impl<S: Storage> Session<S> {
 
     fn running_answer(&self, answer: Answer) -> Option<&AnswerEntry> {
         let entry = self.answers.get(answer.id.into())?;
-        (entry.serial == answer.serial && entry.state == AnswerState::Running).then_some(entry)
+        (entry.serial == answer.serial && matches!(entry.state, AnswerState::Running)).then_some(entry)
     }
 }
 

@@ -8,7 +8,7 @@ use crate::message::{self, Descriptor, ErrorCode, FinishMode, Handles};
 use crate::value::{Top, Value, Values};
 
 impl<S: Storage> Session<S> {
-    pub(super) fn on_return<'f>(&mut self, returned: message::Return<'f>) -> Result<Option<Event<'f>>, Ended> {
+    pub(super) fn on_return<'f>(&mut self, returned: &message::Return<'f>) -> Result<Option<Event<'f>>, Ended> {
         self.enter_handles(returned.handles, None)?;
         let id = returned.id;
         let question = match self.questions.get_mut(id.into()) {
@@ -18,7 +18,7 @@ impl<S: Storage> Session<S> {
         let (abandoned, serial) = (question.abandoned, question.serial);
         let lent = core::mem::take(&mut question.lent);
         self.question_returned(id);
-        let (outcome, values) = self.read_outcome(&returned);
+        let (outcome, values) = self.read_outcome(returned);
         // Not before the handles were looked up: what was lent may be among them (REF-9).
         self.end_loans(lent);
         if abandoned || outcome.is_err() && returned.error.is_none() {

@@ -13,7 +13,11 @@ impl<S: Storage> Session<S> {
         if let Some(ended) = self.ended {
             return Err(ended);
         }
-        self.receive(body).inspect_err(|&ended| self.end(ended))
+        let event = self.receive(body);
+        if let Err(ended) = event {
+            self.end(ended);
+        }
+        event
     }
 
     fn receive<'f>(&mut self, body: &'f [u8]) -> Result<Option<Event<'f>>, Ended> {
@@ -39,21 +43,23 @@ impl<S: Storage> Session<S> {
         // What nearly all messages are comes first: a turn through all kinds would copy them.
         if let Some((&head, rest)) = body.split_first() {
             let flags = head & !kind::MASK;
-            let envelope = |_| fault(Rule::Envelope);
+            let mut reader = Reader::new(rest);
             match head & kind::MASK {
-                kind::CALL => {
-                    return self.on_call(message::Call::read(flags, &mut Reader::new(rest)).map_err(envelope)?, body);
-                }
-                kind::RETURN => {
-                    return self.on_return(message::Return::read(flags, &mut Reader::new(rest)).map_err(envelope)?);
-                }
+                kind::CALL => match &message::Call::read(flags, &mut reader) {
+                    Ok(call) => return self.on_call(call, body),
+                    Err(_) => return Err(fault(Rule::Envelope)),
+                },
+                kind::RETURN => match &message::Return::read(flags, &mut reader) {
+                    Ok(returned) => return self.on_return(returned),
+                    Err(_) => return Err(fault(Rule::Envelope)),
+                },
                 _ => {}
             }
         }
         match Message::read(body).map_err(|_| fault(Rule::Envelope))? {
             Message::Hello(hello) => self.on_hello(hello).map(Some),
-            Message::Call(call) => self.on_call(call, body),
-            Message::Return(returned) => self.on_return(returned),
+            Message::Call(call) => self.on_call(&call, body),
+            Message::Return(returned) => self.on_return(&returned),
             Message::Finish(entries) => self.on_finish(entries).map(|()| None),
             Message::Release(entries) => self.on_release(entries).map(|()| None),
             Message::Down(entries) => self.on_down(entries).map(|()| None),
