@@ -36,7 +36,8 @@ pub struct ServerOptions {
     /// Threads that serve objects which may wait, for all connections together. Calls for which there is none are refused as
     /// overloaded. Objects that run inline or as tasks need none.
     pub threads: usize,
-    /// Bytes for buffers, arguments and results of all connections together: see [`Budget`].
+    /// Bytes for buffers, arguments and results of all connections together: see [`Budget`]. [`usize::MAX`] is no limit, and
+    /// nothing is counted.
     pub memory: usize,
     /// Sessions at a time that have no connection and wait for another one, if [`Options::resume`] lets them. They count among
     /// `connections` as well. One more, or one that needs its place there, ends the one that has waited longest; so does
@@ -232,7 +233,10 @@ pub struct Counters {
 impl Server {
     /// A server that listens nowhere yet.
     pub fn new(directory: Directory, mut options: ServerOptions) -> Self {
-        options.connection.memory = Budget::new(options.memory);
+        options.connection.memory = match options.memory {
+            usize::MAX => Budget::unlimited(),
+            bytes => Budget::new(bytes),
+        };
         // One for all sessions: by it a peer knows later whether it is still the same server.
         options.connection.identity.get_or_insert_with(PeerIdentity::random);
         let threads = Arc::new(Threads::new(options.threads));

@@ -9,6 +9,8 @@ pub enum Kind {
     Raw,
     /// Calls of objects.
     Farref,
+    /// The same in a session that would survive its connection.
+    Resume,
 }
 
 /// What carries the bytes.
@@ -139,6 +141,25 @@ impl Case {
             (Self::Callbacks100, Tcp) => Some(0.7),
             _ => None,
         }
+    }
+
+    /// The least part of farref's rate that is good enough with resume on, pinned.
+    pub fn bar_of_resume(self, transport: Transport) -> Option<f64> {
+        match (self, transport) {
+            (Self::Ping, Transport::Tcp) => Some(0.9),
+            (Self::Inflight64, Transport::Tcp) => Some(0.75),
+            _ => None,
+        }
+    }
+
+    /// The least part of the raw rate that is good enough with resume on, pinned.
+    pub fn raw_bar_of_resume(self, transport: Transport) -> Option<f64> {
+        (self == Self::Echo1m && transport == Transport::Tcp).then_some(0.5)
+    }
+
+    /// Whether resume is measured, too.
+    pub fn is_resumed(self, transport: Transport) -> bool {
+        self.bar_of_resume(transport).is_some() || self.raw_bar_of_resume(transport).is_some()
     }
 
     /// Whether `--check` looks at it over that transport.

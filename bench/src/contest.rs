@@ -30,12 +30,15 @@ pub struct Contest {
     transport: Transport,
     raw: Entry,
     farref: Entry,
+    /// With resume on.
+    resume: Option<Entry>,
 }
 
 impl Contest {
     /// Nothing is measured yet.
     pub fn new(case: Case, transport: Transport) -> Self {
-        Self { case, transport, raw: Entry::new(Kind::Raw), farref: Entry::new(Kind::Farref) }
+        let resume = case.is_resumed(transport).then(|| Entry::new(Kind::Resume));
+        Self { case, transport, raw: Entry::new(Kind::Raw), farref: Entry::new(Kind::Farref), resume }
     }
 
     /// Measures rounds of about that length, and again if it has to be certain and a bar is missed: a disturbed machine is
@@ -47,7 +50,7 @@ impl Contest {
         }
         self.rounds()?;
         for _ in 0..AGAIN {
-            if certain && self.verdict().is_some_and(|verdict| !verdict.is_kept()) {
+            if certain && self.verdicts().iter().any(|verdict| !verdict.is_kept()) {
                 self.rounds()?;
             }
         }
@@ -70,7 +73,7 @@ impl Contest {
     }
 
     fn entries(&mut self) -> impl Iterator<Item = &mut Entry> {
-        [&mut self.raw, &mut self.farref].into_iter()
+        [&mut self.raw, &mut self.farref].into_iter().chain(&mut self.resume)
     }
 
     /// farref's rate as a part of the raw one.
@@ -78,11 +81,20 @@ impl Contest {
         self.raw.rounds.median() / self.farref.rounds.median()
     }
 
-    /// How the bar went, if there is one.
-    pub fn verdict(&self) -> Option<Verdict> {
-        let bar = self.case.bar(self.transport)?;
-        let what = format!("{} {}, of raw", name(self.transport), name(self.case));
-        Some(Verdict::at_least(what, self.ratio(), bar))
+    /// How the bars went, if there are any.
+    pub fn verdicts(&self) -> Vec<Verdict> {
+        let (case, transport) = (self.case, self.transport);
+        let verdict = |what: &str, reached, bar: Option<f64>| {
+            let what = format!("{} {}, {what}", name(transport), name(case));
+            bar.map(|bar| Verdict::at_least(what, reached, bar))
+        };
+        let mut verdicts = Vec::from_iter(verdict("of raw", self.ratio(), case.bar(transport)));
+        if let Some(resume) = &self.resume {
+            let of = |other: &Entry| other.rounds.median() / resume.rounds.median();
+            verdicts.extend(verdict("resume on of off", of(&self.farref), case.bar_of_resume(transport)));
+            verdicts.extend(verdict("resume on of raw", of(&self.raw), case.raw_bar_of_resume(transport)));
+        }
+        verdicts
     }
 
     /// Adds a row for each contestant.
@@ -90,6 +102,11 @@ impl Contest {
         let bar = self.case.bar(self.transport).map_or_else(String::new, |bar| format!("{bar:.2}"));
         table.add(self.raw.row(name(self.case), String::new(), String::new()));
         table.add(self.farref.row(String::new(), format!("{:.2}", self.ratio()), bar));
+        if let Some(resume) = &self.resume {
+            let ratio = self.raw.rounds.median() / resume.rounds.median();
+            let bar = self.case.raw_bar_of_resume(self.transport).map_or_else(String::new, |bar| format!("{bar:.2}"));
+            table.add(resume.row(String::new(), format!("{ratio:.2}"), bar));
+        }
     }
 }
 
@@ -223,7 +240,7 @@ impl Contestant {
             let (read, write) = server.take_pipe()?;
             return Ok(match kind {
                 Kind::Raw => Self::new(raw::blocking::Client::new(read, write, case.raw()), Some(server)),
-                Kind::Farref => Self::new(farref::pipe::Client::open(read, write, case)?, Some(server)),
+                Kind::Farref | Kind::Resume => Self::new(farref::pipe::Client::open(read, write, case)?, Some(server)),
             });
         }
         match kind {
@@ -236,9 +253,13 @@ impl Contestant {
                 stream.set_nodelay(true)?;
                 Ok(Self::new(raw::sockets::Client::new(runtime, stream, case.raw()), Some(server)))
             }
-            Kind::Farref if transport == Transport::Unix => {
+            Kind::Farref | Kind::Resume if transport == Transport::Unix => {
                 let stream = runtime.block_on(UnixStream::connect(&server.address))?;
                 Ok(Self::new(farref::sockets::Client::open(runtime, stream, case)?, Some(server)))
+            }
+            Kind::Resume => {
+                let address = server.address.parse()?;
+                Ok(Self::new(farref::sockets::Client::resuming(runtime, address, case)?, Some(server)))
             }
             Kind::Farref => {
                 let stream = runtime.block_on(TcpStream::connect(tcp_address(case, &server)?))?;

@@ -55,7 +55,7 @@ fn section(args: &BenchArgs, placing: &str, verdicts: &mut Vec<Verdict>) -> Resu
                 let mut contest = Contest::new(case, transport);
                 contest.measure(if args.quick { QUICK_ROUND } else { ROUND }, args.check)?;
                 contest.show(&mut table);
-                verdicts.extend(contest.verdict());
+                verdicts.extend(contest.verdicts());
             }
         }
         progress("");

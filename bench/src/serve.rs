@@ -46,7 +46,7 @@ fn serve_pipe(kind: Kind, control: &Path) -> Result<()> {
     thread::Builder::new().name("serve".into()).spawn(move || {
         let served = match kind {
             Kind::Raw => raw::blocking::serve(read, write, &gauge),
-            Kind::Farref => farref::pipe::serve(read, write, &gauge),
+            Kind::Farref | Kind::Resume => farref::pipe::serve(read, write, &gauge),
         };
         if let Err(error) = served {
             eprintln!("farref-bench, server: {error}");
@@ -111,6 +111,7 @@ async fn serve_sockets(args: &ServeArgs) -> Result<()> {
 fn serve_stream(kind: Kind, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, gauge: &Gauge) {
     match kind {
         Kind::Raw => raw::sockets::serve(stream, gauge),
+        Kind::Resume => farref::sockets::serve_resuming(stream, gauge),
         Kind::Farref => {
             let gauge = gauge.clone();
             tokio::spawn(async move {

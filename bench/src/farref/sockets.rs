@@ -1,12 +1,13 @@
 //! The cases over sockets and in memory, by farref-tokio.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use farref_tokio::{
-    Args, AsyncFunction, Connection, Directory, Error, Function, Object, Op, Options, Proxy, Reference, Remote, Stream,
-    Value,
+    Args, AsyncFunction, Connection, Directory, Error, Function, Object, Op, Options, Peer, Proxy, Reference, Remote,
+    Resuming, Server, ServerOptions, Stream, Value,
 };
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
@@ -24,6 +25,19 @@ pub async fn serve(stream: impl Stream, gauge: Gauge) -> Result<()> {
     gauge.set(move || wire(&counted));
     connection.closed().await;
     Ok(())
+}
+
+/// Serves a stream to a session that would survive it.
+pub fn serve_resuming(stream: impl Stream, gauge: &Gauge) {
+    let connection = resuming();
+    let options = ServerOptions { connection, memory: usize::MAX, ..ServerOptions::default() };
+    let server = Server::new(directory(), options);
+    server.serve(stream, Peer::named("the client"));
+    gauge.set(move || server.connections().first().map(wire).unwrap_or_default());
+}
+
+fn resuming() -> Options {
+    Options { resume: Some(Resuming::default()), ..Options::default() }
 }
 
 fn directory() -> Directory {
@@ -82,9 +96,19 @@ struct Roots {
 impl Client {
     /// Over a stream to a server.
     pub fn open(runtime: Rc<Runtime>, stream: impl Stream, case: Case) -> Result<Self> {
+        let connection = runtime.block_on(farref_tokio::start(stream, Directory::new(), Options::default()))?;
+        Self::over(runtime, connection, case)
+    }
+
+    /// Over TCP, with a session that would survive the connection.
+    pub fn resuming(runtime: Rc<Runtime>, address: SocketAddr, case: Case) -> Result<Self> {
+        let connection = runtime.block_on(farref_tokio::connect_tcp(address, Directory::new(), resuming()))?;
+        Self::over(runtime, connection, case)
+    }
+
+    fn over(runtime: Rc<Runtime>, connection: Connection, case: Case) -> Result<Self> {
         let open = runtime.clone();
         open.block_on(async {
-            let connection = farref_tokio::start(stream, Directory::new(), Options::default()).await?;
             let root = async |name| -> Result<Proxy> {
                 let root = connection.root().get(name).await?;
                 root.try_into().map_err(|value| format!("{name} is {value:?}").into())
