@@ -1,18 +1,20 @@
 //! A peer that is a child process.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::ErrorKind;
 use std::process::{Command, ExitStatus};
+use std::time::Duration;
 
 use farref_host::{Connection, Directory, Ended, Error, Options};
 
-use crate::connection;
-use crate::process::Process;
+use crate::again::{Next, Open};
+use crate::connection::{self, Ends, Started};
+use crate::process::{Before, Current, Pipes, Process};
 use crate::ssh::{FarSide, Ssh, SshTarget};
 
 /// A child process that serves on its standard input and output. Dropping it closes the session and waits for the process.
 pub struct ChildProcess {
     connection: Connection,
-    process: Process,
+    current: Current,
     name: String,
     /// Of an `ssh`: what it connects to.
     far: Option<FarSide>,
@@ -26,10 +28,50 @@ impl ChildProcess {
     /// [`Error::Io`] if it cannot be started or ends before it answers, with its exit status, or if it does not answer within
     /// [`Options::handshake`]; a program that may ask somebody for a password first needs a longer one.
     pub fn spawn(command: &mut Command, directory: Directory, options: Options) -> Result<Self, Error> {
-        let name = command.get_program().to_string_lossy().into_owned();
         let (process, pipes) = Process::start(command)?;
-        match connection::open_fds(pipes.stdout, pipes.stdin, directory, options) {
-            Ok(connection) => Ok(Self { connection, process, name, far: None }),
+        let name = command.get_program().to_string_lossy().into_owned();
+        Self::begin((Current::new(process), name), pipes, Next::None, directory, options)
+    }
+
+    /// As [`Self::spawn`], with a command that leads to the same peer each time that it is started, as an `ssh` does: with
+    /// [`Options::resume`] it is started again when its pipes have ended, and the session goes on. Without, it is the same.
+    ///
+    /// # Errors
+    /// As [`Self::spawn`], for the first start. What goes wrong with others is tried again.
+    pub fn spawn_with(
+        mut command: impl FnMut() -> Command + Send + 'static,
+        directory: Directory,
+        options: Options,
+    ) -> Result<Self, Error> {
+        let mut first = command();
+        let (process, pipes) = Process::start(&mut first)?;
+        let name = first.get_program().to_string_lossy().into_owned();
+        let current = Current::new(process);
+        let next = match options.resume.clone() {
+            None => Next::None,
+            Some(resuming) => {
+                let again =
+                    Again { current: current.clone(), command: Box::new(command), handshake: options.handshake };
+                Next::Open(Box::new(again), resuming)
+            }
+        };
+        Self::begin((current, name), pipes, next, directory, options)
+    }
+
+    fn begin(
+        (current, name): (Current, String),
+        pipes: Pipes,
+        next: Next,
+        directory: Directory,
+        options: Options,
+    ) -> Result<Self, Error> {
+        let process = current.process();
+        let options = match next {
+            Next::None => Options { resume: None, ..options },
+            Next::Open(..) | Next::Accept(_) => options,
+        };
+        match connection::start(pipes.into_ends()?, next, directory, options) {
+            Ok(Started { connection, .. }) => Ok(Self { connection, current, name, far: None }),
             Err(error @ (Error::NoPeer | Error::Ended(_))) => {
                 // One that was killed may well have been so for writing what nobody reads any more.
                 let text = match process.ends_by_itself() {
@@ -68,18 +110,20 @@ impl ChildProcess {
 
     /// A session with what is behind an `ssh` that runs.
     pub(crate) fn over_ssh(
-        (process, name): (Process, String),
+        (current, name): (Current, String),
         far: FarSide,
-        (read, write): (impl Read + Send + 'static, impl Write + Send + 'static),
+        ends: Ends,
+        next: Next,
         directory: Directory,
         options: Options,
     ) -> Result<Self, Error> {
-        match connection::open(read, write, directory, options) {
-            Ok(connection) => {
+        match connection::start(ends, next, directory, options) {
+            Ok(Started { connection, .. }) => {
                 far.words.pass_on();
-                Ok(Self { connection, process, name, far: Some(far) })
+                Ok(Self { connection, current, name, far: Some(far) })
             }
             Err(error) => {
+                let process = current.process();
                 let status = match error {
                     Error::NoPeer | Error::Ended(_) => process.ends_by_itself(),
                     _ => None,
@@ -95,14 +139,14 @@ impl ChildProcess {
         &self.connection
     }
 
-    /// The process id.
+    /// The process id: of the one that runs now, if it was started again.
     pub fn id(&self) -> u32 {
-        self.process.id()
+        self.current.process().id()
     }
 
-    /// Kills the process. Every waiting call fails at once.
+    /// Kills the process. Every waiting call fails at once, unless the session goes on over another one.
     pub fn kill(&self) -> Result<(), Error> {
-        self.process.kill()
+        self.current.process().kill()
     }
 
     /// The same error, with what the process says about it: a session that was lost since the process has ended gets its
@@ -110,7 +154,7 @@ impl ChildProcess {
     #[must_use]
     pub fn explain(&self, error: Error) -> Error {
         let Some(ended @ Ended::LinkLost) = error.ended() else { return error };
-        let Some(status) = self.process.ends_by_itself() else { return error };
+        let Some(status) = self.current.process().ends_by_itself() else { return error };
         let cause = match &self.far {
             Some(far) => far.end(status),
             None => format!("{} ended ({status})", self.name),
@@ -121,11 +165,31 @@ impl ChildProcess {
     /// Closes the session and waits for the process to end; after two seconds it is killed.
     pub fn finish(&self) -> Result<ExitStatus, Error> {
         self.connection.close();
-        let status = self.process.finish()?;
+        let status = self.current.finish()?;
         if let Some(far) = &self.far {
             far.words.wait_for_the_last();
         }
         Ok(status)
+    }
+}
+
+/// Starts a command again.
+struct Again {
+    current: Current,
+    command: Box<dyn FnMut() -> Command + Send>,
+    handshake: Duration,
+}
+
+impl Open for Again {
+    fn open(&mut self, _: Duration) -> Result<(Ends, Duration), Error> {
+        // The one before may be the peer, which waits for this.
+        let pipes = self.current.replace(&mut (self.command)(), Before::GoesOn)?;
+        Ok((pipes.into_ends()?, self.handshake))
+    }
+
+    fn abort(&self) -> Box<dyn FnOnce() + Send> {
+        let process = self.current.process();
+        Box::new(move || drop(process.kill()))
     }
 }
 

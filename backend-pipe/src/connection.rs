@@ -18,6 +18,7 @@ use farref_host::{
     Connection, Directory, Driver, Error, KeyFailure, KeyRefusal, Link, Options, Received, Threads, WeakLink, Work,
 };
 
+use crate::again::{Arrived, Mailbox, Next};
 #[cfg(unix)]
 use crate::unix::{Interrupt, TryWrite};
 
@@ -36,7 +37,8 @@ pub fn open(
     directory: Directory,
     options: Options,
 ) -> Result<Connection, Error> {
-    start(Source::Any(Box::new(read)), Sink::Any(Box::new(write)), None, directory, options)
+    let options = Options { resume: None, ..options };
+    start(Ends::any(read, write), Next::None, directory, options).map(|started| started.connection)
 }
 
 /// As [`open`], for pipes and sockets of the operating system, for which can be told what can be read and written without
@@ -48,30 +50,63 @@ pub fn open_fds(
     directory: Directory,
     options: Options,
 ) -> Result<Connection, Error> {
-    let (read, write) = (std::fs::File::from(read.into()), std::fs::File::from(write.into()));
-    let interrupt = Interrupt::of(&read)?;
-    let source = if interrupt.is_some() { Source::Shared(read) } else { Source::Any(Box::new(read)) };
-    start(source, TryWrite::new(write).map_or_else(Sink::Any, Sink::Try), interrupt, directory, options)
+    let options = Options { resume: None, ..options };
+    start(Ends::fds(read, write)?, Next::None, directory, options).map(|started| started.connection)
 }
 
-fn start(
+/// The two ends of a channel that are ours.
+pub(crate) struct Ends {
     source: Source,
     sink: Sink,
     interrupt: Option<Interrupt>,
-    directory: Directory,
-    options: Options,
-) -> Result<Connection, Error> {
+    /// What was read before.
+    first: Vec<u8>,
+}
+
+impl Ends {
+    pub fn any(read: impl Read + Send + 'static, write: impl Write + Send + 'static) -> Self {
+        let (source, sink) = (Source::Any(Box::new(read)), Sink::Any(Box::new(write)));
+        Self { source, sink, interrupt: None, first: Vec::new() }
+    }
+
+    #[cfg(unix)]
+    pub fn fds(read: impl Into<std::os::fd::OwnedFd>, write: impl Into<std::os::fd::OwnedFd>) -> io::Result<Self> {
+        let (read, write) = (std::fs::File::from(read.into()), std::fs::File::from(write.into()));
+        let interrupt = Interrupt::of(&read)?;
+        let source = if interrupt.is_some() { Source::Shared(read) } else { Source::Any(Box::new(read)) };
+        let sink = TryWrite::new(write).map_or_else(Sink::Any, Sink::Try);
+        Ok(Self { source, sink, interrupt, first: Vec::new() })
+    }
+
+    /// These bytes were read before.
+    pub fn behind(self, first: Vec<u8>) -> Self {
+        Self { first, ..self }
+    }
+}
+
+/// A session that has begun.
+pub(crate) struct Started {
+    pub connection: Connection,
+    pub link: Link,
+    pub pipe: Arc<Pipe>,
+}
+
+/// Starts a session; `next` is what it goes on over when the channel is lost.
+pub(crate) fn start(ends: Ends, next: Next, directory: Directory, options: Options) -> Result<Started, Error> {
     if options.key.is_some() {
         let why = "a key cannot be checked over pipes yet";
         return Err(Error::Io(ErrorKind::Unsupported, why.into()));
     }
     let handshake = options.handshake;
+    let Ends { source, sink, interrupt, first } = ends;
     let pipe = Arc::new(Pipe {
         output: Mutex::new(Output { sink: Some(sink), buffer: PREAMBLE.to_vec(), left: 0..PREAMBLE.len() }),
-        input: Mutex::new(Input::new(source)),
+        input: Mutex::new(Input::new(source, first)),
         readers: Readers::default(),
         interrupt: Mutex::new(interrupt),
         bell: Bell::default(),
+        mailbox: Mailbox::default(),
+        hang_up: Mutex::new(next.hang_up()),
         threads: Threads::new(options.serving.into()),
         timer: Timer::default(),
     });
@@ -81,15 +116,15 @@ fn start(
     let (writer, of_writer) = (link.clone(), pipe.clone());
     thread::Builder::new().name("farref-write".into()).spawn(move || of_writer.write_all(&writer))?;
     let (reader, of_reader) = (link.clone(), pipe.clone());
-    thread::Builder::new().name("farref-read".into()).spawn(move || of_reader.read_all(&reader))?;
+    thread::Builder::new().name("farref-read".into()).spawn(move || of_reader.read_all(&reader, next))?;
     pipe.bell.ring();
     let connection = link.connection();
     connection.wait_ready(handshake)?;
-    Ok(connection)
+    Ok(Started { connection, link, pipe })
 }
 
 /// What the threads of a session share, but for the session.
-struct Pipe {
+pub(crate) struct Pipe {
     output: Mutex<Output>,
     input: Mutex<Input>,
     readers: Readers,
@@ -97,6 +132,9 @@ struct Pipe {
     interrupt: Mutex<Option<Interrupt>>,
     /// Rung when there may be output that nobody else writes.
     bell: Bell,
+    /// For channels that the session is to go on over.
+    pub mailbox: Mailbox,
+    hang_up: Mutex<Option<Box<dyn Fn() + Send>>>,
     threads: Threads,
     timer: Timer,
 }
@@ -126,7 +164,10 @@ impl Driver for Pipe {
             Ok(Err(_)) | Err(_) => {
                 output.sink = None;
                 drop(output);
-                link.deafen();
+                // What was not written is kept if the session can go on over another channel.
+                if link.token().is_none() {
+                    link.deafen();
+                }
             }
         }
     }
@@ -160,9 +201,8 @@ impl Driver for Pipe {
 
     fn ended(&self) {
         self.timer.end();
-        if let Some(interrupt) = &*lock(&self.interrupt) {
-            interrupt.end();
-        }
+        self.end_reading();
+        self.mailbox.wake();
     }
 }
 
@@ -177,6 +217,10 @@ impl Pipe {
             let written = lock(&self.output).write(link, true);
             match written {
                 Ok(Written::All | Written::Some) => self.bell.wait(),
+                Err(_) if link.token().is_some() && !link.is_over() => {
+                    lock(&self.output).sink = None;
+                    self.bell.wait();
+                }
                 Ok(Written::Over) | Err(_) => return,
             }
         }
@@ -196,13 +240,79 @@ impl Pipe {
         true
     }
 
-    fn read_all(&self, link: &Link) {
+    /// Whoever reads finds that this is to end.
+    fn end_reading(&self) {
+        if let Some(interrupt) = &*lock(&self.interrupt) {
+            interrupt.end();
+        }
+    }
+
+    /// The peer is silent: the channel is over, whatever it may still bring.
+    fn give_up(&self) {
+        self.mailbox.set_lost(true);
+        self.end_reading();
+        if let Some(hang_up) = &*lock(&self.hang_up) {
+            hang_up();
+        }
+    }
+
+    /// Another channel has come, to go on over: see [`Next::Accept`].
+    pub fn hand_over(&self, arrived: Arrived) {
+        self.mailbox.put(arrived);
+        self.end_reading();
+    }
+
+    /// The channel is over: its ends are closed, so that the other side sees it, too.
+    pub fn let_go(&self) {
+        lock(&self.input).source = Source::Over;
+        *lock(&self.interrupt) = None;
+        // Whoever still writes finds that nobody reads, or does so when the process that reads has ended.
+        if let Ok(mut output) = self.output.try_lock() {
+            output.sink = None;
+        }
+    }
+
+    /// From here on the session uses other ends. Nobody uses the ones before any more: who reads has found their end, and
+    /// who writes gives them up.
+    pub fn change(&self, ends: Ends, link: &Link, change: impl FnOnce() -> bool) -> bool {
+        let Ends { source, sink, interrupt, first } = ends;
+        let mut output = lock(&self.output);
+        let mut input = lock(&self.input);
+        if !change() {
+            return false;
+        }
+        *output = Output { sink: Some(sink), buffer: PREAMBLE.to_vec(), left: 0..PREAMBLE.len() };
+        *input = Input::new(source, first);
+        *lock(&self.interrupt) = interrupt;
+        self.mailbox.set_lost(false);
+        drop((input, output));
+        // It may have ended before there was anything to interrupt.
+        if link.is_over() {
+            self.end_reading();
+        }
+        self.bell.ring();
+        true
+    }
+
+    fn read_all(&self, link: &Link, mut next: Next) {
         // Also if the reader panics: it may be a closure of the user's.
         let over = OnDrop(|| {
             lock(&self.input).source = Source::Over;
             *lock(&self.interrupt) = None;
             link.end();
         });
+        loop {
+            self.read(link);
+            if !next.find(self, link) {
+                break;
+            }
+        }
+        self.mailbox.wake();
+        drop(over);
+    }
+
+    /// Until the session or the channel is over.
+    fn read(&self, link: &Link) {
         let mut input = lock(&self.input);
         let mut streak = 0;
         while !input.is_over {
@@ -216,13 +326,13 @@ impl Pipe {
                 streak = 0;
             }
         }
-        if let Some(scanner) = &input.scanner {
+        if let Some(scanner) = &input.scanner
+            && !link.is_ready()
+        {
             // KEY-2: it has a key, and this side has none.
             let key_wanted = Error::Key(KeyFailure::Refused(KeyRefusal::KeyWanted));
             link.fail(if scanner.wants_key() { key_wanted } else { Error::NoPeer });
         }
-        drop(input);
-        drop(over);
     }
 
     /// Waits for input and takes it.
@@ -231,7 +341,7 @@ impl Pipe {
         let _after = OnDrop(|| RECEIVES.set(before));
         // Should code of users panic in there, what was received must not be taken a second time.
         input.is_over = true;
-        let received = input.read(link);
+        let received = input.read(link, &self.mailbox);
         input.is_over = received.is_none();
         match received {
             Some(Received { output: farref_host::Output::None, .. }) => {}
@@ -361,6 +471,9 @@ impl Timer {
                     let Some(link) = self.link.get().and_then(WeakLink::upgrade) else { return };
                     let next = link.advance(Instant::now());
                     pipe.bell.ring();
+                    if link.fell_silent() {
+                        pipe.give_up();
+                    }
                     drop(link);
                     state = lock(&self.state);
                     // What was asked for meanwhile is as soon, or sooner.
@@ -375,6 +488,8 @@ impl Timer {
 /// Where input comes from, and what of it was read and is no whole record yet.
 struct Input {
     source: Source,
+    /// What comes before what it gives.
+    first: Vec<u8>,
     scanner: Option<PreambleScanner>,
     buffer: Vec<u8>,
     filled: Range<usize>,
@@ -391,13 +506,13 @@ enum Source {
 }
 
 impl Input {
-    fn new(source: Source) -> Self {
+    fn new(source: Source, first: Vec<u8>) -> Self {
         let scanner = Some(PreambleScanner::default());
-        Self { source, scanner, buffer: vec![0; 64 * 1024], filled: 0..0, wanted: 1, is_over: false }
+        Self { source, first, scanner, buffer: vec![0; 64 * 1024], filled: 0..0, wanted: 1, is_over: false }
     }
 
-    /// Reads once and takes what is whole; None if the session or the stream is over.
-    fn read(&mut self, link: &Link) -> Option<Received> {
+    /// Reads once and takes what is whole; None if the session or the stream is over, or another one takes its place.
+    fn read(&mut self, link: &Link, mailbox: &Mailbox) -> Option<Received> {
         if self.filled.is_empty() {
             self.filled = 0..0;
         } else if self.filled.start + self.wanted > self.buffer.len() {
@@ -408,12 +523,23 @@ impl Input {
             self.buffer.resize(self.wanted, 0);
         }
         let count = loop {
-            match self.source.read(&mut self.buffer[self.filled.end..]) {
+            let free = &mut self.buffer[self.filled.end..];
+            if !self.first.is_empty() {
+                let count = self.first.len().min(free.len());
+                free[..count].copy_from_slice(&self.first[..count]);
+                self.first.drain(..count);
+                break count;
+            }
+            match self.source.read(free) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Ok(0) | Err(_) => return None,
                 Ok(count) => break count,
             }
         };
+        // LNK-4: what the one before still brings is thrown away, and so is what woke the reader.
+        if mailbox.ends_this() {
+            return None;
+        }
         link.count_read();
         self.filled.end += count;
         if let Some(scanner) = &mut self.scanner {
@@ -479,6 +605,10 @@ enum Written {
 impl Output {
     /// Writes what there is, or what can be written without waiting.
     fn write(&mut self, link: &Link, may_wait: bool) -> io::Result<Written> {
+        if self.sink.is_none() && link.token().is_some() && !link.is_over() {
+            self.left = 0..0;
+            return Ok(Written::All);
+        }
         // What is left from before says nothing about what came since.
         let mut more = true;
         while more || !self.left.is_empty() {
@@ -559,7 +689,7 @@ impl Bell {
 }
 
 /// What a lock guards is sound whatever happened to who held it.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

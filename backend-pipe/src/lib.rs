@@ -35,8 +35,11 @@
 //! - [`Object`]: what one's own objects implement; [`Function`], [`List`], [`Map`] and [`Directory`] are ready.
 //! - [`Value`]: what travels; immutable values by value, objects by [`Reference`].
 
+mod again;
 mod child;
 mod connection;
+#[cfg(unix)]
+mod park;
 mod process;
 mod ssh;
 mod stdio;
@@ -48,6 +51,8 @@ pub use connection::open;
 #[cfg(unix)]
 pub use connection::open_fds;
 pub use farref_host::*;
+#[cfg(unix)]
+pub use park::open_or_resume;
 pub use process::end_children;
 pub use ssh::{Ssh, SshTarget, SshTargetError};
 #[cfg(unix)]

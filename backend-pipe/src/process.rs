@@ -1,11 +1,14 @@
 //! Child processes of ours: started, watched and ended, whichever way they are spoken to.
 
+use std::mem;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use farref_host::Error;
+
+use crate::connection::Ends;
 
 /// How long a child may take to end by itself when its input has ended.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -34,6 +37,7 @@ pub fn end_children() {
 }
 
 /// A child process.
+#[derive(Clone)]
 pub(crate) struct Process(Arc<Mutex<Child>>);
 
 /// The ends of its pipes that are ours.
@@ -42,6 +46,16 @@ pub(crate) struct Pipes {
     pub stdout: ChildStdout,
     /// Only if the command says so.
     pub stderr: Option<ChildStderr>,
+}
+
+impl Pipes {
+    /// As a channel.
+    pub fn into_ends(self) -> Result<Ends, Error> {
+        #[cfg(unix)]
+        return Ok(Ends::fds(self.stdout, self.stdin)?);
+        #[cfg(not(unix))]
+        return Ok(Ends::any(self.stdout, self.stdin));
+    }
 }
 
 impl Process {
@@ -102,6 +116,64 @@ impl Process {
         child.kill()?;
         Ok(child.wait()?)
     }
+}
+
+/// The process that a session goes over at present.
+#[derive(Clone)]
+pub(crate) struct Current(Arc<Mutex<State>>);
+
+struct State {
+    process: Process,
+    /// Those before it that may still run: a server that keeps its session while another process leads to it.
+    before: Vec<Process>,
+    is_done: bool,
+}
+
+impl Current {
+    pub fn new(process: Process) -> Self {
+        Self(Arc::new(Mutex::new(State { process, before: Vec::new(), is_done: false })))
+    }
+
+    /// As it is now.
+    pub fn process(&self) -> Process {
+        lock(&self.0).process.clone()
+    }
+
+    /// Starts the next one.
+    pub fn replace(&self, command: &mut Command, before: Before) -> Result<Pipes, Error> {
+        let mut state = lock(&self.0);
+        if state.is_done {
+            return Err(Error::Misplaced("the session is over"));
+        }
+        if before == Before::Ends {
+            state.process.end();
+        }
+        let (process, pipes) = Process::start(command)?;
+        let before = mem::replace(&mut state.process, process);
+        state.before.retain(|process| matches!(lock(&process.0).try_wait(), Ok(None)));
+        state.before.push(before);
+        Ok(pipes)
+    }
+
+    /// There will be no other. Waits until all have ended, as [`Process::finish`] does, and tells how the last one has.
+    pub fn finish(&self) -> Result<ExitStatus, Error> {
+        let (process, before) = {
+            let mut state = lock(&self.0);
+            state.is_done = true;
+            (state.process.clone(), mem::take(&mut state.before))
+        };
+        before.iter().for_each(|process| drop(process.finish()));
+        process.finish()
+    }
+}
+
+/// What becomes of a process when the next one is started.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Before {
+    /// It only led to the peer.
+    Ends,
+    /// It may be the peer.
+    GoesOn,
 }
 
 /// Asks in the way that lets an `ssh` put the terminal right, where there is such a way.

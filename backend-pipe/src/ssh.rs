@@ -14,8 +14,10 @@ use farref_core::session::Ended;
 
 use farref_host::{Directory, Error, Options};
 
+use crate::again::{Next, Open};
 use crate::child::ChildProcess;
-use crate::process::Process;
+use crate::connection::Ends;
+use crate::process::{Before, Current, Process};
 
 pub use target::{SshTarget, SshTargetError};
 use words::{Words, quoted};
@@ -88,6 +90,9 @@ impl Ssh {
     /// [`ErrorKind::PermissionDenied`] for a login that is not permitted, [`ErrorKind::InvalidData`] for a wrong host key and
     /// for a program that speaks something else, [`ErrorKind::ConnectionRefused`], [`ErrorKind::HostUnreachable`],
     /// [`ErrorKind::TimedOut`], and [`ErrorKind::ConnectionAborted`] for all else that ended too early.
+    ///
+    /// With [`Options::resume`] ssh is started again when it has ended, and the session goes on if the far side has kept it, as
+    /// `farref serve --stdio --park 60` does. Nobody is asked for a password then: the login has to do without.
     pub fn connect(&self, target: &SshTarget, directory: Directory, options: Options) -> Result<ChildProcess, Error> {
         let asks = can_ask();
         let (process, pipes) = Process::start(&mut self.command(target, asks)?)?;
@@ -101,7 +106,20 @@ impl Ssh {
         let far = FarSide { target: target.clone(), words, heard, asks };
         let options = Options { handshake: options.handshake.saturating_add(self.login), ..options };
         let name = self.program.first().cloned().unwrap_or_default();
-        ChildProcess::over_ssh((process, name), far, (read, pipes.stdin), directory, options)
+        let current = Current::new(process);
+        let next = match options.resume.clone() {
+            None => Next::None,
+            Some(resuming) => {
+                let again = Again {
+                    ssh: self.clone(),
+                    target: target.clone(),
+                    current: current.clone(),
+                    handshake: options.handshake,
+                };
+                Next::Open(Box::new(again), resuming)
+            }
+        };
+        ChildProcess::over_ssh((current, name), far, Ends::any(read, pipes.stdin), next, directory, options)
     }
 
     fn command(&self, target: &SshTarget, asks: bool) -> Result<Command, Error> {
@@ -124,6 +142,36 @@ impl Ssh {
         command.args(["--", target.host(), target.command()]);
         command.stderr(Stdio::piped());
         Ok(command)
+    }
+}
+
+/// Logs in again.
+struct Again {
+    ssh: Ssh,
+    target: SshTarget,
+    current: Current,
+    handshake: Duration,
+}
+
+impl Open for Again {
+    fn open(&mut self, _: Duration) -> Result<(Ends, Duration), Error> {
+        let mut command = self.ssh.command(&self.target, false)?;
+        let pipes = self.current.replace(&mut command, Before::Ends)?;
+        if let Some(stderr) = pipes.stderr {
+            // What it says of an attempt that may fail is for nobody; the attempts are told of by `Connection::link`.
+            drop(Words::of(stderr, true)?);
+        }
+        Ok((Ends::any(pipes.stdout, pipes.stdin), self.handshake))
+    }
+
+    fn abort(&self) -> Box<dyn FnOnce() + Send> {
+        let process = self.current.process();
+        Box::new(move || drop(process.kill()))
+    }
+
+    fn hang_up(&self) -> Option<Box<dyn Fn() + Send>> {
+        let current = self.current.clone();
+        Some(Box::new(move || drop(current.process().kill())))
     }
 }
 

@@ -194,9 +194,10 @@ async fn run(
         let _over = OnDrop(link.clone());
         let mut after = carrier.run().await;
         while let (After::Parked, Some(again)) = (&after, &again) {
-            let Some((stream, patience)) = again.connect(&link, &tasks).await else { return };
+            let Some((stream, patience)) = Box::pin(again.connect(&link, &tasks)).await else { return };
             link.resume();
-            after = Carrier::new(stream, link.clone(), tasks.clone(), &again.options, patience).run().await;
+            let carrier = Carrier::new(stream, link.clone(), tasks.clone(), &again.options, patience);
+            after = Box::pin(carrier.run()).await;
         }
     };
     tokio::spawn(carrying.in_current_span());

@@ -509,7 +509,9 @@ impl Carrying<'_> {
             };
             self.server.state().counters.resumed += 1;
             let patience = Patience::new(options);
-            after = Carrier::new(stream, self.link.clone(), self.tasks.clone(), options, patience).run().await;
+            let carrier = Carrier::new(stream, self.link.clone(), self.tasks.clone(), options, patience);
+            // Most connections never get here.
+            after = Box::pin(carrier.run()).await;
         }
     }
 
@@ -562,9 +564,9 @@ impl Place {
         if self.server.0.options.connection.resume.is_none() {
             return self.hold(stream, peer, patience).await;
         }
-        match patience.within(first::read(stream)).await {
+        match Box::pin(patience.within(first::read(stream))).await {
             Ok(First::Session(stream)) => self.hold(stream, peer, patience).await,
-            Ok(First::Resume(resume, stream)) => self.hand_over(resume, stream, &peer).await,
+            Ok(First::Resume(resume, stream)) => Box::pin(self.hand_over(resume, stream, &peer)).await,
             Err(error) => tracing::info!(%error, "no session"),
         }
     }

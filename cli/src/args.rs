@@ -59,6 +59,10 @@ pub struct ServeArgs {
     /// Let peers write, too
     #[arg(long)]
     pub write: bool,
+    /// Go on for so long without a peer when standard input has ended, for one that comes back with --resume: with the next
+    /// "farref serve --stdio --park" of this user on this machine, which ssh starts for it
+    #[arg(long, value_name = "SECONDS", requires = "stdio", value_parser = seconds)]
+    pub park: Option<Duration>,
     /// Serve what the demonstration and the tests want besides
     #[arg(long, hide = true, conflicts_with = "urls")]
     pub demo: bool,
@@ -72,6 +76,10 @@ pub struct ClientArgs {
     /// Give up if the peer takes longer: for the handshake and all answers together; with get and put for each step
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub timeout: Option<Duration>,
+    /// When the connection is lost, try so long to go on over another one. The server has to keep the session meanwhile; what
+    /// --listen serves does, and with ssh: and pipe: what was started with --park, which an ssh: URL without a command is
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub resume: Option<Duration>,
     #[command(flatten)]
     pub security: SecurityArgs,
 }

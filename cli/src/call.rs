@@ -20,7 +20,7 @@ pub fn run(args: &CallArgs) -> Result<(), Failure> {
     let expr = expr::parse(&args.expr).map_err(|error| Failure::usage(&error).at(error.span, &args.expr))?;
     let url = args.url.parse().map_err(Failure::usage)?;
     watch::over(args.client.timeout, Limited::Whole, |watch| {
-        let peer = peer::connect(&url, &args.client.security, watch)?;
+        let peer = peer::connect(&url, &args.client, watch)?;
         let output = output(&peer, &expr, args, watch)?;
         watch.answered();
         let mut stdout = io::stdout();

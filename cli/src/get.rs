@@ -17,7 +17,7 @@ pub fn run(args: &GetArgs) -> Result<(), Failure> {
     let url = args.url.parse().map_err(Failure::usage)?;
     let destination = Destination::find(args.local.as_deref(), &args.path)?;
     watch::over(args.client.timeout, Limited::Silence, |watch| {
-        let peer = peer::connect(&url, &args.client.security, watch)?;
+        let peer = peer::connect(&url, &args.client, watch)?;
         let quiet = args.quiet || matches!(destination, Destination::Standard) && io::stdout().is_terminal();
         let progress = Progress::new(&args.path, quiet, watch);
         copy(&peer, &args.path, destination, &progress, watch)

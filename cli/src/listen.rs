@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueHint};
 use farref_pipe::Directory;
-use farref_tokio::{Authorities, Options, Server, ServerOptions, TlsServer};
+use farref_tokio::{Authorities, Options, Resuming, Server, ServerOptions, TlsServer};
 use tokio::runtime::Runtime;
 
 use crate::exit::{Exit, Failure};
@@ -38,6 +38,9 @@ pub struct ListenArgs {
     /// Listen where other machines can connect although there is neither TLS nor a key: anyone gets in, and can be listened to
     #[arg(long, requires = "urls")]
     insecure_let_anyone_in: bool,
+    /// How long a session is kept whose connection is lost, for a client that comes back with --resume; 0 is not at all
+    #[arg(long, value_name = "SECONDS", requires = "urls", default_value_t = 60)]
+    keep: u64,
     /// How many may be connected at a time
     #[arg(long, value_name = "COUNT", requires = "urls", default_value_t = 1024)]
     max_connections: usize,
@@ -62,7 +65,8 @@ pub fn run(
 ) -> Result<(), Failure> {
     log::start(args.verbose);
     let doors = args.doors()?;
-    let connection = Options { key: security::key(args.key.as_deref())?, ..options().connection };
+    let resume = (args.keep > 0).then(|| Resuming::within(Duration::from_secs(args.keep)));
+    let connection = Options { key: security::key(args.key.as_deref())?, resume, ..options().connection };
     let is_locked = connection.key.is_some();
     let server_options = ServerOptions { connection, connections: args.max_connections, ..options() };
     let runtime = Runtime::new().map_err(|error| Failure::new(Exit::NoPeer, error.to_string()))?;

@@ -14,7 +14,7 @@ use crate::watch::{self, Limited};
 pub fn run(args: &LsArgs) -> Result<(), Failure> {
     let url = args.url.parse().map_err(Failure::usage)?;
     watch::over(args.client.timeout, Limited::Whole, |watch| {
-        let peer = peer::connect(&url, &args.client.security, watch)?;
+        let peer = peer::connect(&url, &args.client, watch)?;
         watch.stage(|| "what the peer offers was not answered".into());
         let members = peer.connection().root().describe().map_err(|error| peer.explain(error))?;
         watch.answered();

@@ -4,12 +4,12 @@ use std::fs::File;
 use std::process::Command;
 use std::time::Duration;
 
-use farref_pipe::{ChildProcess, Connection, Directory, Error, Options, end_children};
+use farref_pipe::{ChildProcess, Connection, Directory, Error, Options, Resuming, SshTarget, end_children};
 
+use crate::args::ClientArgs;
 use crate::exit::Failure;
-use crate::security::SecurityArgs;
 use crate::socket::{self, Socket};
-use crate::url::PeerUrl;
+use crate::url::{PeerUrl, PipeCommand};
 use crate::watch::Watch;
 
 /// A peer, and what leads to it.
@@ -24,18 +24,39 @@ enum Way {
 
 /// Connects to the peer of a URL. No child outlives this process, whatever it is doing: an `ssh` that asks for a password
 /// would go on asking.
-pub fn connect(url: &PeerUrl, security: &SecurityArgs, watch: &Watch) -> Result<Peer, Failure> {
+pub fn connect(url: &PeerUrl, args: &ClientArgs, watch: &Watch) -> Result<Peer, Failure> {
+    let ClientArgs { security, resume, .. } = args;
     security.check_for(url)?;
+    let resume = resume.map(Resuming::within);
     watch.at_end(end_children);
     watch.stage(|| "no answer to the handshake".into());
     let way = watch.waiting(|| match url {
         PeerUrl::Pipe(command) => {
-            let mut process = Command::new(&command.program);
-            let process = ChildProcess::spawn(process.args(&command.args), Directory::new(), pipe_options(watch));
-            Ok(Way::Process(process?))
+            let PipeCommand { program, args } = command.clone();
+            let start = move || {
+                let mut process = Command::new(&program);
+                process.args(&args);
+                process
+            };
+            let options = Options { resume: resume.clone(), ..pipe_options(watch) };
+            Ok(Way::Process(ChildProcess::spawn_with(start, Directory::new(), options)?))
         }
-        PeerUrl::Ssh(target) => Ok(Way::Process(ChildProcess::ssh(target, Directory::new(), options(watch))?)),
-        PeerUrl::Socket(url) => socket::connect(url, security, options(watch)).map(Way::Socket),
+        PeerUrl::Ssh(target) => {
+            let target = match &resume {
+                Some(resuming) => target.clone().or_command(format!(
+                    "{} --park {}",
+                    SshTarget::DEFAULT_COMMAND,
+                    resuming.park.as_secs_f64().ceil()
+                )),
+                None => target.clone(),
+            };
+            let options = Options { resume: resume.clone(), ..options(watch) };
+            Ok(Way::Process(ChildProcess::ssh(&target, Directory::new(), options)?))
+        }
+        PeerUrl::Socket(url) => {
+            let options = Options { resume: resume.clone(), ..options(watch) };
+            socket::connect(url, security, options).map(Way::Socket)
+        }
     });
     way.map(|way| Peer { way })
 }

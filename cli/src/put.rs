@@ -24,7 +24,7 @@ pub fn run(args: &PutArgs) -> Result<(), Failure> {
     };
     let source = Source::open(&args.local)?;
     watch::over(args.client.timeout, Limited::Silence, |watch| {
-        let peer = peer::connect(&url, &args.client.security, watch)?;
+        let peer = peer::connect(&url, &args.client, watch)?;
         let progress = Progress::new(&path, args.quiet, watch);
         if let Some(size) = source.size {
             progress.size(size);

@@ -1,11 +1,12 @@
 //! `farref serve`: the files of a folder as objects.
 
+use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use std::{process, thread};
 
-use farref_pipe::{Connection, Directory, Ended, Options, take_stdio};
+use farref_pipe::{Connection, Directory, Ended, LinkState, Options, Resuming, take_stdio};
 
 use crate::args::ServeArgs;
 use crate::exit::{Exit, Failure};
@@ -35,8 +36,16 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
     let session = Session::default();
     let serve_stdio = stdio.map(|(input, output)| {
         let (directory, share, session) = (directory.clone(), share.clone(), session.clone());
+        let parks = args.park.is_some();
+        let options = Options { resume: args.park.map(Resuming::within), ..Options::default() };
         move || {
-            let connection = farref_pipe::open_fds(input, output, directory, Options::default())?;
+            // Nothing, if this only led the peer back to another process.
+            let Some(connection) = farref_pipe::open_or_resume(input, output, directory, options)? else {
+                return Ok(());
+            };
+            if parks {
+                hush_when_parked(&connection)?;
+            }
             share.connected(&connection);
             session.begin(&connection);
             match connection.wait_closed() {
@@ -60,6 +69,22 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
     };
     share.end();
     result
+}
+
+/// Once the peer is away there is nobody to read what is printed: whoever waits for the end of standard error, as an sshd
+/// does, is not to wait for this process.
+#[cfg(unix)]
+fn hush_when_parked(connection: &Connection) -> Result<(), Failure> {
+    let cannot = |error: io::Error| Failure::new(Exit::Local, error.to_string());
+    let nothing = File::options().write(true).open("/dev/null").map_err(cannot)?;
+    let connection = connection.clone();
+    let watching = move || {
+        let seen = connection.wait_link_changed(&LinkState::Up, Duration::MAX);
+        if matches!(seen, Some(LinkState::Parked { .. })) {
+            let _ = rustix::stdio::dup2_stderr(&nothing);
+        }
+    };
+    thread::Builder::new().name("farref-hush".into()).spawn(watching).map(drop).map_err(cannot)
 }
 
 /// The session with the peer at standard input and output, once there is one.

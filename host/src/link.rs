@@ -351,6 +351,13 @@ impl Link {
         self.0.lock().session.is_parked()
     }
 
+    /// Whether the peer was silent for so long that the session has given the connection up by itself, and
+    /// [`Self::park`] is still to be called.
+    pub fn fell_silent(&self) -> bool {
+        let core = self.0.lock();
+        core.session.is_parked() && core.parked.is_none()
+    }
+
     /// Whether the session is over.
     pub fn is_over(&self) -> bool {
         self.0.lock().session.ended().is_some()

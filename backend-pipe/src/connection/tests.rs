@@ -99,10 +99,12 @@ fn a_panic_of_a_caller_that_receives_ends_the_session() {
             buffer: Vec::new(),
             left: 0..0,
         }),
-        input: Mutex::new(Input::new(Source::Shared(file(&near)))),
+        input: Mutex::new(Input::new(Source::Shared(file(&near)), Vec::new())),
         readers: Readers::default(),
         interrupt: Mutex::default(),
         bell: Bell::default(),
+        mailbox: Mailbox::default(),
+        hang_up: Mutex::default(),
         threads: Threads::new(1),
         timer: Timer::default(),
     });
@@ -127,7 +129,7 @@ fn a_panic_of_a_caller_that_receives_ends_the_session() {
     far.write_all(&said(&peer)).expect("written");
     far.shutdown(std::net::Shutdown::Write).expect("the end");
     // The thread that had lent the input has it back.
-    pipe.read_all(&link);
+    pipe.read_all(&link, Next::None);
     assert_eq!(other.wait(), Err(Error::Ended(Ended::LinkLost)));
     drop((fragile, behind));
 }

@@ -50,6 +50,12 @@ impl SshTarget {
         self.command.as_deref().unwrap_or(Self::DEFAULT_COMMAND)
     }
 
+    /// The same, with a command to run if the URL does not say one.
+    #[must_use]
+    pub fn or_command(self, command: impl Into<String>) -> Self {
+        Self { command: self.command.or_else(|| Some(command.into())), ..self }
+    }
+
     /// `[user@]host[:port]`.
     pub(super) fn place(&self) -> String {
         let mut place = String::new();
