@@ -240,3 +240,30 @@ fn a_silent_way_is_given_up() {
         kill_process_group(group, Signal::KILL).expect("it is there");
     });
 }
+
+/// A copy goes on where it was when the machine with the sshd has cut all connections.
+#[test]
+fn a_copy_survives_a_cut() {
+    within(|| {
+        let (sshd, served) = (Sshd::start(&[]), Served::new());
+        let contents: Vec<u8> = (0..(64u32 << 20) / 4).flat_map(u32::to_le_bytes).collect();
+        fs::write(served.root().join("large"), &contents).expect("a file");
+        let url = format!("ssh://127.0.0.1:{}/{}", sshd.port(), serving(&served, "30"));
+        let here = served.0.path().join("here");
+        fs::create_dir(&here).expect("a folder");
+        let mut command = Command::new(FARREF);
+        command.args(["get", "--quiet", "--resume", "30", &url, "large"]).arg(&here);
+        command.env("FARREF_SSH", sshd.ssh_command());
+        let copying = thread::spawn(move || run(&mut command));
+        let copied = || {
+            let entries = fs::read_dir(&here).expect("a folder").flatten();
+            entries.filter_map(|entry| entry.metadata().ok()).map(|facts| facts.len()).sum::<u64>()
+        };
+        until(|| copied() > 0);
+        sshd.cut();
+        assert_eq!(copying.join().expect("it runs").printed(), "");
+        assert!(fs::read(here.join("large")).expect("it is there") == contents);
+        let accepted = sshd.log().matches("Accepted publickey").count();
+        assert!(accepted >= 2, "the connection was cut: {accepted}");
+    });
+}
