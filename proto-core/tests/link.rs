@@ -326,6 +326,40 @@ fn what_was_not_got_is_sent_again() {
     assert_eq!(again[0], sent[2]);
 }
 
+/// TIM-5, LNK-8: silence ends a connection, once. Where there is none nothing is heard, for however long, and an attempt to
+/// resume lasts as long as whoever makes it wants.
+#[test]
+fn silence_without_a_connection_means_nothing() {
+    let mut side = Side::<Host>::new(Config { patience: Some(1000), ..resumable(TOKENS[A], 1 << 16) });
+    drain(&mut side);
+    let mut hello = hello_with_link(1 << 16, 5);
+    // Keepalive, with no patience of its own.
+    hello[3] = 3;
+    hello.push(0);
+    side.receive(&hello).unwrap();
+    let mut now = 0;
+    let mut wait = |side: &mut Side<Host>, time: u64| {
+        let end = now + time;
+        while now < end {
+            now += 100;
+            side.session.advance(now);
+        }
+    };
+    wait(&mut side, 3000);
+    assert!(side.session.is_parked());
+    wait(&mut side, 200_000);
+    side.session.resume();
+    assert_eq!(drain(&mut side).len(), 1);
+    wait(&mut side, 200_000);
+    assert!(side.session.is_resuming());
+    side.receive(&resume_ok(TOKENS[A], 1)).unwrap();
+    wait(&mut side, 500);
+    assert!(side.session.is_up());
+    wait(&mut side, 3000);
+    assert!(side.session.is_parked(), "this one is silent, too");
+    assert_eq!(side.session.ended(), None);
+}
+
 /// LNK-4: only ResumeOk with our token, SessionGone or Close answer a Resume; and they answer nothing else.
 #[test]
 fn another_answer_to_resume_ends_the_session() {

@@ -255,7 +255,9 @@ impl<S: Storage> Session<S> {
         let is_first = core::mem::replace(&mut self.time.listen, next) == 0;
         // Each look counts once, however late it comes: what arrived while this side slept may not have been read yet.
         let was_heard = core::mem::take(&mut self.time.heard);
-        self.time.silent = if was_heard || is_first { 0 } else { self.time.silent + 1 };
+        // Without a connection there is nothing to be heard; how long another one may take is for whoever opens it to say.
+        let may_hear = !is_first && self.is_up();
+        self.time.silent = if was_heard || !may_hear { 0 } else { self.time.silent + 1 };
         if u32::from(self.time.silent) >= LOOKS {
             match self.is_resumable() {
                 true => drop(self.park()),
