@@ -12,7 +12,7 @@ use tokio::net::{TcpStream, ToSocketAddrs};
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use crate::driver::{After, Carrier, OnDrop, Stream, Tasks};
+use crate::driver::{After, Carrier, OnDrop, Stream, Tasks, keep_time};
 use crate::key;
 
 /// Starts a session with a server on TCP. `directory` is what it finds.
@@ -237,6 +237,7 @@ impl Again {
         let left = self.resuming.park.saturating_sub(link.parked_for());
         tokio::select! {
             () = tasks.over() => None,
+            never = keep_time(link, tasks) => match never {},
             tried = tokio::time::timeout(left, trying) => tried.ok().flatten(),
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Whoever has output for it wakes it; until it runs, more comes together, and goes out in one system call.
 
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::ops::Range;
@@ -109,7 +110,8 @@ impl Driver for Tasks {
     }
 
     fn wake_at(&self, at: Instant) {
-        *self.look.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
+        let mut look = self.look.lock().unwrap_or_else(PoisonError::into_inner);
+        *look = Some(look.map_or(at, |sooner| sooner.min(at)));
         self.has_look.store(true, Ordering::Release);
         self.waker.wake();
     }
@@ -184,8 +186,7 @@ pub(crate) struct Carrier<S> {
     handshake: Option<Pin<Box<Sleep>>>,
     patience: Patience,
     stall: Stall,
-    /// Until the session is to be told the time.
-    look: Option<Pin<Box<Sleep>>>,
+    clock: Clock,
     /// Nothing is written any more.
     is_mute: bool,
 }
@@ -194,6 +195,7 @@ impl<S: Stream> Carrier<S> {
     pub fn new(stream: S, link: Link, tasks: Arc<Tasks>, options: &Options, patience: Patience) -> Self {
         // A peer that has resumed its session owes no answer.
         let is_up = link.is_up();
+        let clock = Clock::new(&link);
         Self {
             stream,
             link,
@@ -203,7 +205,7 @@ impl<S: Stream> Carrier<S> {
             handshake: patience.end().filter(|_| !is_up).map(|end| Box::pin(sleep_until(end))),
             patience,
             stall: Stall { limit: options.stall, until: None },
-            look: None,
+            clock,
             is_mute: false,
         }
     }
@@ -299,24 +301,9 @@ impl<S: Stream> Carrier<S> {
         }
     }
 
-    /// Tells the session the time when that is due: when it has asked for it. True if the session has given the connection up.
+    /// Tells the session the time when that is due. True if the session has given the connection up.
     fn poll_time(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut due = self.tasks.take_look();
-        loop {
-            if let Some(at) = due.take() {
-                self.look = Some(Box::pin(sleep_until(at.into())));
-            }
-            let is_due = self.look.as_mut().is_some_and(|look| look.as_mut().poll(cx).is_ready());
-            if !is_due {
-                return false;
-            }
-            self.look = None;
-            let (next, asked) = (self.link.advance(tokio::time::Instant::now().into_std()), self.tasks.take_look());
-            if self.link.is_parked() {
-                return true;
-            }
-            due = next.into_iter().chain(asked).min();
-        }
+        self.clock.poll(&self.link, &self.tasks, cx) && self.link.is_parked()
     }
 
     /// Writes what can be written; ready if the session or the connection is over.
@@ -396,8 +383,10 @@ pub(crate) enum After {
 /// Waits for a connection that takes the place of one that was lost; None if none comes in time, or the session is over.
 pub(crate) async fn wait_parked(link: &Link, tasks: &Tasks, park: Duration) -> Option<Box<dyn Stream>> {
     let mut time = pin!(sleep(park));
+    let mut clock = Clock::new(link);
     poll_fn(|cx| {
         tasks.waker.register(cx.waker());
+        clock.poll(link, tasks, cx);
         match tasks.take_over(link) {
             Some(stream) => Poll::Ready(Some(stream)),
             None if link.is_over() => Poll::Ready(None),
@@ -405,6 +394,54 @@ pub(crate) async fn wait_parked(link: &Link, tasks: &Tasks, park: Duration) -> O
         }
     })
     .await
+}
+
+/// Tells a session that has no connection the time, for as long as that is polled: deadlines pass all the same.
+pub(crate) async fn keep_time(link: &Link, tasks: &Tasks) -> Infallible {
+    let mut clock = Clock::new(link);
+    poll_fn(|cx| {
+        tasks.waker.register(cx.waker());
+        clock.poll(link, tasks, cx);
+        Poll::Pending
+    })
+    .await
+}
+
+/// Tells a session the time, when it has asked for that.
+struct Clock {
+    next: Option<Pin<Box<Sleep>>>,
+}
+
+impl Clock {
+    /// What it has asked for before was for another task, or for a connection that is no more: it is told, and asks again.
+    fn new(link: &Link) -> Self {
+        let mut clock = Self { next: None };
+        clock.set(link.advance(tokio::time::Instant::now().into_std()));
+        clock
+    }
+
+    fn set(&mut self, at: Option<Instant>) {
+        if let Some(at) = at
+            && self.next.as_ref().is_none_or(|next| at < next.deadline().into_std())
+        {
+            self.next = Some(Box::pin(sleep_until(at.into())));
+        }
+    }
+
+    /// Whether it was told.
+    fn poll(&mut self, link: &Link, tasks: &Tasks, cx: &mut Context<'_>) -> bool {
+        let mut was_told = false;
+        loop {
+            self.set(tasks.take_look());
+            let is_due = self.next.as_mut().is_some_and(|next| next.as_mut().poll(cx).is_ready());
+            if !is_due {
+                return was_told;
+            }
+            self.next = None;
+            self.set(link.advance(tokio::time::Instant::now().into_std()));
+            was_told = true;
+        }
+    }
 }
 
 /// A task that ends, or is dropped with its runtime, ends its session.

@@ -9,7 +9,7 @@ mod proxy;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ use common::{PATIENCE, calls_work, counted, echo, key};
 use farref_core::frame::{PREAMBLE, PreambleScanner, Scan, Split, split};
 use farref_core::message::Message;
 use farref_tokio::{
-    Args, AsyncFunction, Connection, Directory, Ended, Error, Function, LinkState, Options, PeerIdentity, Promise,
-    Proxy as Object, Reference, Remote, Resuming, Server, ServerOptions, Stream, Value,
+    Args, AsyncFunction, Connection, Deadline, Directory, Ended, Error, Function, LinkState, Options, PeerIdentity,
+    Promise, Proxy as Object, Reference, Remote, Resuming, Server, ServerOptions, Stream, Value,
 };
 use proxy::Proxy;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -246,6 +246,41 @@ async fn holders_of_references_see_only_latency() {
     calls_work(&client).await;
     let counters = server.counters();
     assert_eq!((counters.parked, counters.resumed, counters.open, counters.sessions), (0, 1, 1, 1));
+}
+
+/// TIM-3: deadlines pass while there is no connection, and on the next one, also those that come after what was asked for on
+/// the one before.
+#[tokio::test]
+async fn deadlines_pass_whatever_becomes_of_connections() {
+    let (server, address) = serving(pending(), server_options()).await;
+    let proxy = Proxy::new(address).await;
+    let (is_away, through) = (Arc::new(AtomicBool::new(false)), proxy.address);
+    let looked = is_away.clone();
+    let open = move || {
+        let is_away = looked.clone();
+        async move {
+            while is_away.load(Ordering::SeqCst) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            Ok(TcpStream::connect(through).await?)
+        }
+    };
+    let client = farref_tokio::connect_with(open, Directory::new(), options()).await.expect("it connects");
+    let root = client.root();
+    let limit = |millis| Deadline::new(Duration::from_millis(millis)).then_abandon();
+    let early = root.with_deadline(limit(100)).start("never", ()).await.expect("it is made");
+    is_away.store(true, Ordering::SeqCst);
+    proxy.cut();
+    until("the cut", || matches!(client.link(), LinkState::Parked { .. })).await;
+    let parked = in_time("a deadline without a connection", root.with_deadline(limit(20)).invoke("never", ())).await;
+    assert_eq!(parked, Err(Error::DeadlineExceeded));
+    assert!(matches!(client.link(), LinkState::Parked { .. }));
+    is_away.store(false, Ordering::SeqCst);
+    until("the next one", || client.link() == LinkState::Up).await;
+    let late = in_time("a deadline on the next one", root.with_deadline(limit(200)).invoke("never", ())).await;
+    assert_eq!(late, Err(Error::DeadlineExceeded));
+    assert_eq!(in_time("an early deadline", early).await, Err(Error::DeadlineExceeded));
+    assert_eq!(server.counters().resumed, 1);
 }
 
 #[tokio::test]
