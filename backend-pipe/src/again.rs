@@ -151,12 +151,17 @@ fn connect(pipe: &Pipe, link: &Link, open: &mut dyn Open, resuming: &Resuming) -
         }
         match open.open(left) {
             Ok((ends, limit)) => {
-                let is_changed = pipe.change(ends, link, || {
+                let changed = pipe.change(ends, link, || {
                     link.resume();
                     true
                 });
-                watch(link, open.abort(), limit.min(left));
-                return is_changed;
+                match changed {
+                    Ok(is_changed) => {
+                        watch(link, open.abort(), limit.min(left));
+                        return is_changed;
+                    }
+                    Err(error) => link.attempt_failed(error.into()),
+                }
             }
             Err(error) => link.attempt_failed(error),
         }
@@ -189,7 +194,7 @@ fn accept(pipe: &Pipe, link: &Link, resuming: &Resuming) -> bool {
     loop {
         let Some(Arrived { resume, ends }) = pipe.mailbox.wait(link, end) else { return false };
         // One that was overtaken is given up, and the next one waited for.
-        if pipe.change(ends, link, || link.accept(&resume).is_ok()) {
+        if let Ok(true) = pipe.change(ends, link, || link.accept(&resume).is_ok()) {
             return true;
         }
     }

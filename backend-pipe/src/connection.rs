@@ -20,7 +20,7 @@ use farref_host::{
 
 use crate::again::{Arrived, Mailbox, Next};
 #[cfg(unix)]
-use crate::unix::{Interrupt, TryWrite};
+use crate::unix::{Interrupt, Stop, TryWrite};
 
 /// Starts a session over a pair of byte streams and waits for the peer's Hello, at most as long as
 /// [`Options::handshake`] says. `directory` is what the peer finds; its calls may come before this returns.
@@ -98,9 +98,12 @@ pub(crate) fn start(ends: Ends, next: Next, directory: Directory, options: Optio
         return Err(Error::Io(ErrorKind::Unsupported, why.into()));
     }
     let handshake = options.handshake;
-    let Ends { source, sink, interrupt, first } = ends;
+    let Ends { source, mut sink, interrupt, first } = ends;
+    let stop = if matches!(next, Next::None) { None } else { sink.stop()? };
     let pipe = Arc::new(Pipe {
-        output: Mutex::new(Output { sink: Some(sink), buffer: PREAMBLE.to_vec(), left: 0..PREAMBLE.len() }),
+        output: Mutex::new(Output::new(sink)),
+        is_given_up: AtomicBool::new(false),
+        stop: Mutex::new(stop),
         input: Mutex::new(Input::new(source, first)),
         readers: Readers::default(),
         interrupt: Mutex::new(interrupt),
@@ -126,9 +129,13 @@ pub(crate) fn start(ends: Ends, next: Next, directory: Directory, options: Optio
 /// What the threads of a session share, but for the session.
 pub(crate) struct Pipe {
     output: Mutex<Output>,
+    /// The channel is over for output too: whoever writes is to let it go.
+    is_given_up: AtomicBool,
+    /// Ends waiting for the channel to take something.
+    stop: Mutex<Option<Stop>>,
     input: Mutex<Input>,
     readers: Readers,
-    /// Ends waiting for input, as long as there is any.
+    /// Ends waiting for input, as long as there is any. Behind this lock the channel is the one that it is of.
     interrupt: Mutex<Option<Interrupt>>,
     /// Rung when there may be output that nobody else writes.
     bell: Bell,
@@ -156,7 +163,7 @@ impl Driver for Pipe {
             return self.bell.ring();
         };
         // What is written to may be a closure of the user's.
-        let written = catch_unwind(AssertUnwindSafe(|| output.write(link, may_wait)));
+        let written = catch_unwind(AssertUnwindSafe(|| self.write(&mut output, link, may_wait)));
         match written {
             Ok(Ok(Written::All)) => {}
             // The thread that writes goes on, or ends.
@@ -214,16 +221,26 @@ impl Pipe {
             link.deafen();
         });
         loop {
-            let written = lock(&self.output).write(link, true);
+            let written = self.write(&mut lock(&self.output), link, true);
             match written {
                 Ok(Written::All | Written::Some) => self.bell.wait(),
-                Err(_) if link.token().is_some() && !link.is_over() => {
-                    lock(&self.output).sink = None;
-                    self.bell.wait();
-                }
+                Err(_) if link.token().is_some() && !link.is_over() => self.bell.wait(),
                 Ok(Written::Over) | Err(_) => return,
             }
         }
+    }
+
+    /// Writes; a channel that takes no more is let go.
+    fn write(&self, output: &mut Output, link: &Link, may_wait: bool) -> io::Result<Written> {
+        if self.is_given_up.load(Ordering::SeqCst) {
+            output.sink = None;
+        }
+        let written = output.write(link, may_wait);
+        if written.is_err() {
+            // As long as the lock is held: another channel may come as soon as it is not.
+            output.sink = None;
+        }
+        written
     }
 
     /// Receives until what is waited for is there; false if somebody else does, or the input cannot be shared.
@@ -248,9 +265,16 @@ impl Pipe {
     }
 
     /// The peer is silent: the channel is over, whatever it may still bring.
-    fn give_up(&self) {
+    fn give_up(&self, link: &Link) {
+        let interrupt = lock(&self.interrupt);
+        // If its end was found meanwhile, the channel may be another one.
+        if !link.fell_silent() {
+            return;
+        }
         self.mailbox.set_lost(true);
-        self.end_reading();
+        if let Some(interrupt) = &*interrupt {
+            interrupt.end();
+        }
         if let Some(hang_up) = &*lock(&self.hang_up) {
             hang_up();
         }
@@ -258,40 +282,54 @@ impl Pipe {
 
     /// Another channel has come, to go on over: see [`Next::Accept`].
     pub fn hand_over(&self, arrived: Arrived) {
+        // Whoever takes it waits for this lock: what is ended is the one before.
+        let interrupt = lock(&self.interrupt);
         self.mailbox.put(arrived);
-        self.end_reading();
+        if let Some(interrupt) = &*interrupt {
+            interrupt.end();
+        }
     }
 
     /// The channel is over: its ends are closed, so that the other side sees it, too.
     pub fn let_go(&self) {
         lock(&self.input).source = Source::Over;
         *lock(&self.interrupt) = None;
-        // Whoever still writes finds that nobody reads, or does so when the process that reads has ended.
-        if let Ok(mut output) = self.output.try_lock() {
-            output.sink = None;
+        self.is_given_up.store(true, Ordering::SeqCst);
+        *lock(&self.stop) = None;
+        match self.output.try_lock() {
+            Ok(mut output) => output.sink = None,
+            // Whoever writes is stopped, or finds that nobody reads; the thread that writes does the rest.
+            Err(_) => self.bell.ring(),
         }
     }
 
     /// From here on the session uses other ends. Nobody uses the ones before any more: who reads has found their end, and
     /// who writes gives them up.
-    pub fn change(&self, ends: Ends, link: &Link, change: impl FnOnce() -> bool) -> bool {
-        let Ends { source, sink, interrupt, first } = ends;
+    pub fn change(&self, ends: Ends, link: &Link, change: impl FnOnce() -> bool) -> io::Result<bool> {
+        let Ends { source, mut sink, interrupt, first } = ends;
+        let stop = sink.stop()?;
         let mut output = lock(&self.output);
         let mut input = lock(&self.input);
         if !change() {
-            return false;
+            return Ok(false);
         }
-        *output = Output { sink: Some(sink), buffer: PREAMBLE.to_vec(), left: 0..PREAMBLE.len() };
+        *output = Output::new(sink);
         *input = Input::new(source, first);
-        *lock(&self.interrupt) = interrupt;
+        self.is_given_up.store(false, Ordering::SeqCst);
+        *lock(&self.stop) = stop;
+        let mut current = lock(&self.interrupt);
+        *current = interrupt;
         self.mailbox.set_lost(false);
         drop((input, output));
-        // It may have ended before there was anything to interrupt.
-        if link.is_over() {
-            self.end_reading();
+        // The session may have ended, or another channel come, before there was anything to interrupt.
+        if (link.is_over() || self.mailbox.ends_this())
+            && let Some(interrupt) = &*current
+        {
+            interrupt.end();
         }
+        drop(current);
         self.bell.ring();
-        true
+        Ok(true)
     }
 
     fn read_all(&self, link: &Link, mut next: Next) {
@@ -439,7 +477,8 @@ impl Timer {
         if state.is_over {
             return;
         }
-        state.at = Some(at);
+        // Who has asked for something sooner may come later.
+        state.at = Some(state.at.map_or(at, |sooner| sooner.min(at)));
         self.is_set.store(true, Ordering::Relaxed);
         self.changed.notify_one();
         if !state.is_running
@@ -472,7 +511,7 @@ impl Timer {
                     let next = link.advance(Instant::now());
                     pipe.bell.ring();
                     if link.fell_silent() {
-                        pipe.give_up();
+                        pipe.give_up(&link);
                     }
                     drop(link);
                     state = lock(&self.state);
@@ -603,6 +642,10 @@ enum Written {
 }
 
 impl Output {
+    fn new(sink: Sink) -> Self {
+        Self { sink: Some(sink), buffer: PREAMBLE.to_vec(), left: 0..PREAMBLE.len() }
+    }
+
     /// Writes what there is, or what can be written without waiting.
     fn write(&mut self, link: &Link, may_wait: bool) -> io::Result<Written> {
         if self.sink.is_none() && link.token().is_some() && !link.is_over() {
@@ -638,6 +681,15 @@ impl Output {
 }
 
 impl Sink {
+    /// What ends waiting in [`Self::write_all`] when it is dropped, where that can be ended.
+    fn stop(&mut self) -> io::Result<Option<Stop>> {
+        match self {
+            Self::Any(_) => Ok(None),
+            #[cfg(unix)]
+            Self::Try(file) => file.stop().map(Some),
+        }
+    }
+
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Self::Any(write) => write.write_all(bytes).and_then(|()| write.flush()),
@@ -656,9 +708,11 @@ impl Sink {
     }
 }
 
-/// There is none elsewhere.
+/// There are none elsewhere.
 #[cfg(not(unix))]
 enum Interrupt {}
+#[cfg(not(unix))]
+enum Stop {}
 
 #[cfg(not(unix))]
 impl Interrupt {

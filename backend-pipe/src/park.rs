@@ -253,8 +253,15 @@ impl Door {
 /// Removes sockets that processes have left behind which were killed.
 fn sweep(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
+        let is_hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+        if !is_hidden || is_old(&entry) {
             drop(knock(&entry.path()));
         }
     }
+}
+
+/// Whether nobody can be about to listen there.
+fn is_old(entry: &fs::DirEntry) -> bool {
+    let made = entry.metadata().and_then(|facts| facts.modified());
+    made.is_ok_and(|made| made.elapsed().is_ok_and(|age| age > AT_DOOR))
 }

@@ -2,7 +2,7 @@
 //! that waits.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, PipeReader, PipeWriter, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileTypeExt;
 
@@ -12,11 +12,15 @@ use rustix::io::Errno;
 use rustix::net::{SendFlags, Shutdown, send, shutdown};
 
 /// A file that can be written to without waiting.
-pub(crate) enum TryWrite {
-    /// Opened anew, so that not to wait is a property of this file alone and not of others that stand for the same pipe.
-    Pipe(File),
-    Socket(File),
+pub(crate) struct TryWrite {
+    file: File,
+    is_socket: bool,
+    /// Ends when nothing more is to be waited for.
+    stopped: Option<PipeReader>,
 }
+
+/// Ends waiting for a [`TryWrite`] when it is dropped.
+pub(crate) struct Stop(#[expect(dead_code, reason = "its end is seen at the other one")] PipeWriter);
 
 impl TryWrite {
     /// # Errors
@@ -24,19 +28,27 @@ impl TryWrite {
     pub fn new(file: File) -> Result<Self, Box<dyn Write + Send>> {
         let Ok(kind) = file.metadata().map(|data| data.file_type()) else { return Err(Box::new(file)) };
         if kind.is_socket() {
-            return Ok(Self::Socket(file));
+            return Ok(Self { file, is_socket: true, stopped: None });
         }
+        // Opened anew, so that not to wait is a property of this file alone and not of others that stand for the same pipe.
         match reopen(&file, OFlags::WRONLY | OFlags::NONBLOCK) {
-            Ok(own) if kind.is_fifo() => Ok(Self::Pipe(own)),
+            Ok(own) if kind.is_fifo() => Ok(Self { file: own, is_socket: false, stopped: None }),
             _ => Err(Box::new(file)),
         }
     }
 
+    /// When what this gives is dropped, [`Self::write_all`] waits no more.
+    pub fn stop(&mut self) -> io::Result<Stop> {
+        let (stopped, stop) = io::pipe()?;
+        self.stopped = Some(stopped);
+        Ok(Stop(stop))
+    }
+
     /// Writes what can be written now.
     pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = match self {
-            Self::Pipe(file) => rustix::io::write(file, bytes),
-            Self::Socket(file) => send(file, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
+        let written = match self.is_socket {
+            false => rustix::io::write(&self.file, bytes),
+            true => send(&self.file, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
         };
         match written {
             Err(Errno::AGAIN | Errno::INTR) => Ok(0),
@@ -45,19 +57,34 @@ impl TryWrite {
     }
 
     /// Writes everything, and waits where that is necessary.
+    ///
+    /// # Errors
+    /// Those of the file, and [`io::ErrorKind::BrokenPipe`] if it was [stopped](Self::stop).
     pub fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let written = self.try_write(bytes)?;
             bytes = &bytes[written..];
-            if written == 0 {
-                let (Self::Pipe(file) | Self::Socket(file)) = &*self;
-                match poll(&mut [PollFd::new(file, PollFlags::OUT)], None) {
-                    Ok(_) | Err(Errno::INTR) => {}
-                    Err(error) => return Err(error.into()),
-                }
+            if written == 0 && !self.wait()? {
+                return Err(io::ErrorKind::BrokenPipe.into());
             }
         }
         Ok(())
+    }
+
+    /// Waits until something can be written; false if that is not waited for any more.
+    fn wait(&self) -> io::Result<bool> {
+        let file = PollFd::new(&self.file, PollFlags::OUT);
+        let waited = match &self.stopped {
+            None => poll(&mut [file], None).map(|_| true),
+            Some(stopped) => {
+                let mut both = [file, PollFd::new(stopped, PollFlags::IN)];
+                poll(&mut both, None).map(|_| both[1].revents().is_empty())
+            }
+        };
+        match waited {
+            Err(Errno::INTR) => Ok(true),
+            waited => Ok(waited?),
+        }
     }
 }
 

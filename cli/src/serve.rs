@@ -72,7 +72,7 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
 }
 
 /// Once the peer is away there is nobody to read what is printed: whoever waits for the end of standard error, as an sshd
-/// does, is not to wait for this process.
+/// does, is not to wait for this process. What is printed to standard output goes there, too.
 #[cfg(unix)]
 fn hush_when_parked(connection: &Connection) -> Result<(), Failure> {
     let cannot = |error: io::Error| Failure::new(Exit::Local, error.to_string());
@@ -82,6 +82,7 @@ fn hush_when_parked(connection: &Connection) -> Result<(), Failure> {
         let seen = connection.wait_link_changed(&LinkState::Up, Duration::MAX);
         if matches!(seen, Some(LinkState::Parked { .. })) {
             let _ = rustix::stdio::dup2_stderr(&nothing);
+            let _ = rustix::stdio::dup2_stdout(&nothing);
         }
     };
     thread::Builder::new().name("farref-hush".into()).spawn(watching).map(drop).map_err(cannot)

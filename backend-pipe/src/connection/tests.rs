@@ -3,7 +3,7 @@
 use std::os::unix::net::UnixStream;
 use std::panic::resume_unwind;
 
-use farref_host::{Action, Args, Ended, Function, Object, Remote, Value};
+use farref_host::{Action, Args, Begun, Ended, Function, Object, Opening, Remote, Resuming, Value};
 
 use super::*;
 
@@ -99,6 +99,8 @@ fn a_panic_of_a_caller_that_receives_ends_the_session() {
             buffer: Vec::new(),
             left: 0..0,
         }),
+        is_given_up: AtomicBool::new(false),
+        stop: Mutex::default(),
         input: Mutex::new(Input::new(Source::Shared(file(&near)), Vec::new())),
         readers: Readers::default(),
         interrupt: Mutex::default(),
@@ -132,4 +134,129 @@ fn a_panic_of_a_caller_that_receives_ends_the_session() {
     pipe.read_all(&link, Next::None);
     assert_eq!(other.wait(), Err(Error::Ended(Ended::LinkLost)));
     drop((fragile, behind));
+}
+
+/// A peer that resumes, and the session with it, which waits for other channels.
+struct Resumed {
+    peer: Link,
+    handle: Connection,
+    far: UnixStream,
+    /// What it has heard of the channel and not taken yet, behind the preamble.
+    heard: Vec<u8>,
+    has_preamble: bool,
+    server: Started,
+}
+
+impl Resumed {
+    fn start(directory: Directory) -> Self {
+        let resuming = Resuming::within(Duration::from_secs(60));
+        let options = Options { resume: Some(resuming.clone()), ..Options::default() };
+        let peer = Link::new(Directory::new(), &options, Arc::new(Idle));
+        let connection = peer.connection();
+        let (near, mut far) = channel();
+        far.write_all(&[&PREAMBLE, &said(&peer)[..]].concat()).expect("written");
+        let ends = Ends::fds(near.try_clone().expect("a clone"), near).expect("ends");
+        let server = start(ends, Next::Accept(resuming), directory, options).expect("it begins");
+        let mut this = Self { peer, handle: connection, far, heard: Vec::new(), has_preamble: false, server };
+        this.hear(|peer| peer.is_ready());
+        this
+    }
+
+    /// The peer comes over another channel, and keeps its end of the one before.
+    fn come_again(&mut self) -> UnixStream {
+        assert!(self.peer.park());
+        self.peer.resume();
+        let resume = [&PREAMBLE, &said(&self.peer)[..]].concat();
+        let Some(Begun::Resume { resume, behind, .. }) = Opening::default().take(&resume) else {
+            panic!("an attempt to resume")
+        };
+        let (near, far) = channel();
+        let ends = Ends::fds(near.try_clone().expect("a clone"), near).expect("ends").behind(behind);
+        self.server.pipe.hand_over(Arrived { resume, ends });
+        self.heard.clear();
+        self.has_preamble = false;
+        mem::replace(&mut self.far, far)
+    }
+
+    /// The peer hears what comes until that is so.
+    fn hear(&mut self, is_so: impl Fn(&Link) -> bool) {
+        let mut buffer = vec![0; 64 * 1024];
+        while !is_so(&self.peer) {
+            let count = self.far.read(&mut buffer).expect("the session speaks");
+            assert_ne!(count, 0, "the channel goes on");
+            self.heard.extend(&buffer[..count]);
+            if !self.has_preamble && self.heard.len() >= PREAMBLE.len() {
+                assert_eq!(self.heard.drain(..PREAMBLE.len()).as_slice(), PREAMBLE);
+                self.has_preamble = true;
+            }
+            if self.has_preamble {
+                let used = self.peer.receive(&self.heard).used;
+                self.heard.drain(..used);
+            }
+        }
+    }
+}
+
+/// Nothing takes longer, however busy the machine is.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn channel() -> (UnixStream, UnixStream) {
+    let (near, far) = UnixStream::pair().expect("a socket pair");
+    far.set_read_timeout(Some(PATIENCE)).expect("a limit");
+    (near, far)
+}
+
+fn until(condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "it does not happen");
+        thread::yield_now();
+    }
+}
+
+/// Whoever hands a channel over ends the one before, and never the one that it has brought.
+#[test]
+fn a_channel_is_not_ended_in_place_of_the_one_before() {
+    let mut session = Resumed::start(echo());
+    for _ in 0..300 {
+        session.far.shutdown(std::net::Shutdown::Write).expect("the end");
+        // The reader waits for it.
+        until(|| session.server.link.is_parked());
+        session.come_again();
+        session.hear(|peer| peer.is_up());
+    }
+    assert!(!session.server.link.is_parked());
+}
+
+/// A result that the channel does not take any more keeps nobody from going on over the next one, and comes there, whole.
+#[test]
+fn a_writer_that_waits_does_not_hold_the_session_up() {
+    let length = 2 << 20;
+    let large = Function::inline(move |_| Ok(Value::Bytes(vec![7; length])));
+    let mut session = Resumed::start(Directory::new().with("large", "two mebibytes", large));
+    let call = session.handle.root().start("large", ()).expect("a call");
+    session.far.write_all(&said(&session.peer)).expect("written");
+    let pipe = session.server.pipe.clone();
+    until(|| pipe.output.try_lock().is_err() && session.server.link.memory() > length);
+    let mut before = session.come_again();
+    session.hear(|peer| peer.is_up());
+    let call = farref_host::Promise::from(call);
+    session.hear(|_| call.outcome().is_some());
+    assert_eq!(call.outcome(), Some(Ok(Value::Bytes(vec![7; length]))));
+    // Nobody has it any more.
+    io::copy(&mut before, &mut io::sink()).expect("it ends");
+}
+
+/// The same if it is the channel that ends, in one direction: the peer sees that it has ended in the other.
+#[test]
+fn a_channel_that_ends_while_a_writer_waits_is_closed() {
+    let large = Function::inline(|_| Ok(Value::Bytes(vec![7; 2 << 20])));
+    let mut session = Resumed::start(Directory::new().with("large", "two mebibytes", large));
+    let _call = session.handle.root().start("large", ()).expect("a call");
+    session.far.write_all(&said(&session.peer)).expect("written");
+    let pipe = session.server.pipe.clone();
+    until(|| pipe.output.try_lock().is_err());
+    session.far.shutdown(std::net::Shutdown::Write).expect("the end");
+    until(|| session.server.link.is_parked());
+    io::copy(&mut session.far, &mut io::sink()).expect("it ends");
 }
