@@ -84,11 +84,13 @@ pub trait Object: Send + Sync + 'static {
     /// If not, which is the default, they run one after the other in the order in which they were made (ORD-2). An object
     /// one of whose methods waits until another is called has to be concurrent. Calls that one call of ours has caused run
     /// in order in any case.
+    ///
+    /// Asked while the session is locked: the answer is to be there, without waiting and without use of a connection.
     fn is_concurrent(&self) -> bool {
         false
     }
 
-    /// How its work is to be run; the same as long as it lives.
+    /// How its work is to be run; the same as long as it lives. Asked as [`Self::is_concurrent`] is.
     fn runs(&self) -> Runs {
         Runs::Blocking
     }
@@ -107,7 +109,7 @@ pub trait Object: Send + Sync + 'static {
     }
 
     /// Who is to be told at once when the object is dropped: a field of it, if its [weak
-    /// references](crate::Reference::weak) matter.
+    /// references](crate::Reference::weak) matter. Asked as [`Self::is_concurrent`] is.
     fn mourners(&self) -> Option<&Mourners> {
         None
     }
