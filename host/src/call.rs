@@ -1,17 +1,17 @@
 //! Calls to the peer: their arguments written, their outcome read, and whoever waits for it.
 
-use std::cell::RefCell;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
 use event_listener::{EventListener, Listener};
 use farref_core::message::{ErrorCode, Op};
-use farref_core::session::{Answer, Call, CallError, Callee, Ended, Question};
+use farref_core::session::{Call, CallError, Callee, Ended, Question};
 use farref_core::value::{ValueError, ValueWriter};
 
 use crate::args::Args;
 use crate::core::Core;
+use crate::current::{Parent, Within, may_wait, now, pass, time_left};
 use crate::error::Error;
 use crate::many::OneOfMany;
 use crate::pool::Garbage;
@@ -35,6 +35,7 @@ struct State {
     sent: u64,
     nested: u64,
     needs: Needs,
+    within: Option<Within>,
     waiting: Vec<Waker>,
 }
 
@@ -59,7 +60,7 @@ pub(crate) struct OpenCall {
 impl OpenCall {
     /// One whose outcome is known from the start, or, in virtual time, from `at` on.
     pub fn settled(shared: Arc<Shared>, result: Result<Value, Error>, at: u64) -> Self {
-        let state = CallState::new(Needs::default());
+        let state = CallState::new(Needs::default(), &shared);
         {
             let mut state = lock(&state.0);
             state.outcome = Some(result.map_err(Error::seen_by_caller));
@@ -118,8 +119,6 @@ impl Caller {
 }
 
 thread_local! {
-    /// What this thread is doing: the call that it serves, and its virtual time.
-    static CURRENT: RefCell<Current> = const { RefCell::new(Current { shared: None, answer: None, is_inline: false, now: 0 }) };
     /// Wakes this thread.
     static THIS_THREAD: Waker = Arc::new(ThisThread(thread::current())).into();
 }
@@ -158,79 +157,6 @@ pub(crate) fn with_this_thread<T>(work: impl FnOnce(&mut Context<'_>) -> T) -> T
     THIS_THREAD.with(|waker| work(&mut Context::from_waker(waker)))
 }
 
-#[derive(Clone)]
-struct Current {
-    /// Over which session the call came that is being served here, and which one it is.
-    shared: Option<Arc<Shared>>,
-    answer: Option<Answer>,
-    /// Whether what runs here must not wait: see [`Runs::Inline`](crate::Runs::Inline).
-    is_inline: bool,
-    now: u64,
-}
-
-/// An error if what runs here must not wait: whoever would have to bring what it waits for waits for it.
-pub(crate) fn may_wait() -> Result<(), Error> {
-    match CURRENT.with_borrow(|current| current.is_inline) {
-        true => Err(Error::Misplaced("an object that runs inline cannot wait for a call")),
-        false => Ok(()),
-    }
-}
-
-/// This thread's virtual time, in round trips.
-pub(crate) fn now() -> u64 {
-    CURRENT.with_borrow(|current| current.now)
-}
-
-fn pass(at: u64) {
-    CURRENT.with_borrow_mut(|current| current.now = current.now.max(at));
-}
-
-/// The longest message that the peer takes whose call this thread serves, bytes: what a result has to fit into. No limit where no
-/// call is served.
-pub fn callers_max_message() -> usize {
-    let shared = CURRENT.with_borrow(|current| current.shared.clone());
-    let peer = shared.and_then(|shared| shared.lock().session.peer().map(|peer| peer.limits.max_message));
-    peer.map_or(usize::MAX, |most| most as usize)
-}
-
-/// What a piece of work is part of: a call of the peer, within which calls over the same connection are nested (CAL-6).
-pub(crate) struct Serving {
-    current: Current,
-    /// Our own call that caused the peer's.
-    cause: Option<Arc<CallState>>,
-}
-
-impl Serving {
-    /// No call yet. If `is_inline`, the work must not wait.
-    pub fn over(shared: &Arc<Shared>, is_inline: bool) -> Self {
-        Self { current: Current { shared: Some(shared.clone()), answer: None, is_inline, now: 0 }, cause: None }
-    }
-
-    /// What is done from now on is part of this call of the peer; our own call `cause` caused it.
-    pub fn begin(&mut self, answer: Answer, cause: Option<Arc<CallState>>) {
-        self.current.answer = Some(answer);
-        self.current.now = cause.as_ref().map_or(0, |cause| lock(&cause.0).arrival());
-        self.cause = cause;
-    }
-
-    /// The call is over: what belonged to it goes.
-    pub fn end(&mut self) {
-        self.cause = None;
-    }
-
-    /// Does some of the work.
-    pub fn run<T>(&mut self, work: impl FnOnce() -> T) -> T {
-        CURRENT.with_borrow_mut(|current| std::mem::swap(current, &mut self.current));
-        let result = work();
-        CURRENT.with_borrow_mut(|current| std::mem::swap(current, &mut self.current));
-        if let Some(cause) = &self.cause {
-            let mut cause = lock(&cause.0);
-            cause.nested = cause.nested.max(self.current.now);
-        }
-        result
-    }
-}
-
 impl State {
     /// The time at which what the peer sends because of this call arrives.
     fn arrival(&self) -> u64 {
@@ -239,8 +165,9 @@ impl State {
 }
 
 impl CallState {
-    fn new(needs: Needs) -> Self {
-        let (sent, waiting) = (now(), Vec::new());
+    fn new(needs: Needs, shared: &Arc<Shared>) -> Self {
+        let (sent, within) = (now(), Within::this(shared));
+        let waiting = Vec::new();
         Self(Mutex::new(State {
             is_settled: false,
             is_late: false,
@@ -249,6 +176,7 @@ impl CallState {
             sent,
             nested: 0,
             needs,
+            within,
             waiting,
         }))
     }
@@ -272,6 +200,22 @@ impl CallState {
             wakes.append(&mut state.waiting);
         }
         named
+    }
+
+    /// The virtual time at which what the peer sends because of this call arrives.
+    pub fn arrival(&self) -> u64 {
+        lock(&self.0).arrival()
+    }
+
+    /// A call within it was answered at that virtual time.
+    pub fn note_nested(&self, at: u64) {
+        let mut state = lock(&self.0);
+        state.nested = state.nested.max(at);
+    }
+
+    /// Within which call of a peer it was made.
+    pub fn within(&self) -> Option<Within> {
+        lock(&self.0).within.clone()
     }
 
     fn settled_at(&self) -> Option<u64> {
@@ -399,7 +343,7 @@ impl Plan<'_> {
 
     fn try_start(&mut self, may_wait: bool) -> Result<OpenCall, NotStarted> {
         let shared = self.shared().clone();
-        let parent = current_parent(&shared);
+        let (left, parent) = (time_left(&shared), Parent::over(&shared));
         let mut core = shared.lock();
         // Promises settle under the lock, so that what is replaced here stays replaced.
         let mut needs = Needs { named: Vec::new(), settled_at: self.settled_at };
@@ -418,11 +362,12 @@ impl Plan<'_> {
             op: self.op,
             references: &[],
             pipelined: self.pipelined,
-            parent,
-            deadline: self.deadline.map(Deadline::on_the_wire),
+            parent: parent.and_then(|parent| parent.answer(&core)),
+            // The sooner of the two, with what is to become of it (TIM-2).
+            deadline: self.deadline.map(Deadline::on_the_wire).into_iter().chain(left).min_by_key(|one| one.remaining),
         };
         let question = core.make_call(&shared, call, self.name, &mut self.args, &mut needs)?;
-        let state = Arc::new(CallState::new(needs));
+        let state = Arc::new(CallState::new(needs, &shared));
         core.add_call(question, Caller::One(state.clone()));
         match may_wait {
             true => shared.unlock_and_flush(core),
@@ -430,22 +375,6 @@ impl Plan<'_> {
         }
         Ok(OpenCall { shared, question: Some(question), state })
     }
-}
-
-/// The peer's call that is being served here.
-pub(crate) fn current_parent(shared: &Arc<Shared>) -> Option<Answer> {
-    CURRENT.with_borrow(|current| match &current.shared {
-        Some(serving) if Arc::ptr_eq(serving, shared) => current.answer,
-        _ => None,
-    })
-}
-
-/// Whether the peer's call that is being served here was asked to stop.
-pub(crate) fn is_interrupted() -> bool {
-    CURRENT.with_borrow(|current| match (&current.shared, current.answer) {
-        (Some(shared), Some(answer)) => shared.is_interrupted(answer),
-        _ => false,
-    })
 }
 
 /// Who was told that there is credit and does not use it tells the next.

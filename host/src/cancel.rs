@@ -7,8 +7,8 @@ use std::task::{Context, Poll, Waker, ready};
 use farref_core::message::{ErrorCode, FinishMode};
 use farref_core::session::{Answer, Question};
 
-use crate::call::{self, may_wait};
 use crate::core::Core;
+use crate::current::{self, may_wait};
 use crate::error::Error;
 use crate::pool::Garbage;
 use crate::proxy::Pending;
@@ -34,6 +34,12 @@ pub struct Cancelling(Pending);
 impl Pending {
     /// Asks the peer to stop the call; what this gives tells whether it did.
     pub fn cancel(self) -> Cancelling {
+        self.interrupt();
+        Cancelling(self)
+    }
+
+    /// Asks the peer to stop the call.
+    pub(crate) fn interrupt(&self) {
         if let Some(question) = self.0.question.filter(|_| !self.0.state.is_settled()) {
             let shared = &self.0.shared;
             let mut core = shared.lock();
@@ -42,7 +48,6 @@ impl Pending {
             core.late.retain(|&late| late != question);
             shared.unlock(core);
         }
-        Cancelling(self)
     }
 
     /// Whether its [deadline](crate::Deadline) has passed.
@@ -85,7 +90,7 @@ impl Future for Cancelling {
 /// A task is dropped then where it waits next. What blocks can ask for this from time to time and stop with
 /// [`Error::cancelled`], or go on: its outcome is told as it is.
 pub fn is_cancelled() -> bool {
-    call::is_interrupted()
+    current::is_interrupted()
 }
 
 impl Error {

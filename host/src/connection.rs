@@ -10,8 +10,9 @@ use farref_core::message::{CloseCode, DownReason};
 use farref_core::session::{Ended, Import, Tables};
 
 use crate::budget::Budget;
-use crate::call::{self, OpenCall};
+use crate::call::OpenCall;
 use crate::core::Core;
+use crate::current;
 use crate::error::Error;
 use crate::link::Link;
 use crate::object::Object;
@@ -142,12 +143,12 @@ impl Connection {
 
     /// The peer's directory: its named roots.
     pub fn root(&self) -> Proxy {
-        Proxy::new(self.shared().clone(), Import::DIRECTORY, false)
+        self.shared().lock_only().proxy(self.shared(), Import::DIRECTORY, false, false)
     }
 
     /// A promise that is kept already: `value`, where something is asked for that may be on its way. Nothing is sent for it.
     pub fn settled(&self, value: impl Into<Value>) -> Promise {
-        Promise(Arc::new(OpenCall::settled(self.shared().clone(), Ok(value.into()), call::now())))
+        Promise(Arc::new(OpenCall::settled(self.shared().clone(), Ok(value.into()), current::now())))
     }
 
     /// The longest message that the peer takes, bytes: what a result has to fit into. 0 before its Hello.
@@ -279,7 +280,7 @@ impl Connection {
             bytes: shared.bytes.load(Ordering::Relaxed),
             reads: shared.reads.load(Ordering::Relaxed),
             writes: shared.writes.load(Ordering::Relaxed),
-            round_trips: call::now(),
+            round_trips: current::now(),
         }
     }
 

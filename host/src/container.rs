@@ -175,7 +175,7 @@ impl Object for Iterator {
         match action {
             Action::Next(count) => {
                 let mut items = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-                let most = BATCH_BYTES.min(crate::call::callers_max_message() / 2);
+                let most = BATCH_BYTES.min(crate::current::callers_max_message() / 2);
                 let mut batch = Vec::new();
                 let mut bytes = 0;
                 while let Some(next) = items.as_slice().first().filter(|_| batch.len() < count) {

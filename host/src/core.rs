@@ -86,7 +86,7 @@ pub(crate) struct Parked {
 }
 
 impl Core {
-    pub fn new(directory: Directory, options: &Options) -> Self {
+    pub fn new(directory: Directory, options: &Options, now: Instant) -> Self {
         let config = config(options);
         Self {
             session: Session::new(config),
@@ -96,7 +96,7 @@ impl Core {
             manies: Manies::default(),
             lanes: Lanes::default(),
             interrupts: Interrupts::default(),
-            clock: Clock::new(),
+            clock: Clock::new(now),
             late: Vec::new(),
             deadline: options.deadline.map(Deadline::on_the_wire),
             inline: Vec::new(),

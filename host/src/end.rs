@@ -30,7 +30,7 @@ pub enum Lost {
 
 impl Lost {
     /// What those are told to whom the object was handed on.
-    fn reason(self) -> DownReason {
+    pub(crate) fn reason(self) -> DownReason {
         match self {
             Self::Down(reason) => reason,
             Self::Returned => DownReason::Gone,
@@ -77,10 +77,16 @@ impl End {
         mem::take(&mut *lock(&self.heirs)).into_iter().map(|heir| (heir, lost.reason())).collect()
     }
 
+    /// The object was handed on; if it is lost already, the session is told as soon as it has been sent there.
     pub fn add_heir(&self, shared: &Arc<Shared>, key: ObjectKey) {
-        let mut heirs = lock(&self.heirs);
-        heirs.retain(|(shared, _)| shared.strong_count() > 0);
-        heirs.push((Arc::downgrade(shared), key));
+        {
+            let mut heirs = lock(&self.heirs);
+            heirs.retain(|(shared, _)| shared.strong_count() > 0);
+            heirs.push((Arc::downgrade(shared), key));
+        }
+        if let Some(lost) = self.lost() {
+            shared.note_dropped(Dropped::Lost(key, lost.reason()));
+        }
     }
 }
 
@@ -231,9 +237,11 @@ impl Core {
 
     /// Another peer's object that was handed on here is lost.
     pub fn revoke_forwarder(&mut self, key: ObjectKey, reason: DownReason) {
-        let object = self.objects.get(key);
+        let Some(object) = self.objects.get(key) else { return };
         // Its key may be another object's by now.
-        if object.is_some_and(|object| object.stands_for().is_some_and(|proxy| proxy.inner().end().lost().is_some())) {
+        if let Some(proxy) = object.stands_for().filter(|proxy| proxy.inner().end().lost().is_some()) {
+            // Handed on again it has another key, and is down too.
+            self.objects.withdraw(proxy.address()).for_each(drop);
             let _ = self.session.revoke(key, reason);
         }
     }

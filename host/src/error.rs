@@ -108,6 +108,10 @@ impl Error {
                     | ErrorCode::AccessDenied
                     | ErrorCode::Overloaded
                     | ErrorCode::Broken
+                    | ErrorCode::NotKept
+                    | ErrorCode::TooDeep
+                    | ErrorCode::NoSuchAnswer
+                    | ErrorCode::Revoked
             ),
             Self::Refuse(..)
             | Self::NotMade(_)

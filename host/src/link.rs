@@ -50,6 +50,11 @@ pub trait Driver: Send + Sync + 'static {
         let _ = at;
     }
 
+    /// The time, of which that of a session is counted. One that is not the computer's is for tests.
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
     /// The session is over; output may be left. Called once or more often.
     fn ended(&self) {}
 
@@ -254,7 +259,7 @@ impl Link {
         // LNK-7 would let the side that connects begin again without the peer's Hello; but whoever waits for that is told now.
         let can_wait = core.session.ended().is_none() && core.session.is_resumable() && core.session.park();
         if can_wait {
-            core.parked.get_or_insert_with(|| Parked { since: Instant::now(), attempts: 0, last: None });
+            core.parked.get_or_insert_with(|| Parked { since: self.0.driver.now(), attempts: 0, last: None });
             self.0.changed.notify(usize::MAX);
         }
         self.0.unlock_quietly(core);
@@ -274,7 +279,11 @@ impl Link {
 
     /// For how long the session has had no connection.
     pub fn parked_for(&self) -> Duration {
-        self.0.lock().parked.as_ref().map_or(Duration::ZERO, |parked| parked.since.elapsed())
+        self.0
+            .lock()
+            .parked
+            .as_ref()
+            .map_or(Duration::ZERO, |parked| self.0.driver.now().saturating_duration_since(parked.since))
     }
 
     /// What became of that, if it was nothing.

@@ -9,8 +9,9 @@ use farref_core::message::Op;
 use farref_core::session::{Call, Callee, Question};
 
 use crate::args::Args;
-use crate::call::{Caller, Needs, NotStarted, WasTold, current_parent};
+use crate::call::{Caller, Needs, NotStarted, WasTold};
 use crate::core::Core;
+use crate::current::{Parent, time_left};
 use crate::error::Error;
 use crate::pool::Garbage;
 use crate::proxy::ProxyInner;
@@ -130,8 +131,9 @@ pub(crate) async fn many(
             return many;
         }
         let lacking = {
-            let parent = current_parent(&shared);
+            let (deadline, parent) = (time_left(&shared), Parent::over(&shared));
             let mut core = shared.lock();
+            let parent = parent.and_then(|parent| parent.answer(&core));
             let mut lacking = None;
             while let Some(args) = few.front_mut() {
                 let mut needs = Needs::default(); // a promise among the arguments is not held on to
@@ -141,7 +143,7 @@ pub(crate) async fn many(
                     references: &[],
                     pipelined: false,
                     parent,
-                    deadline: None,
+                    deadline,
                 };
                 let made = core.make_call(&shared, call, name, args, &mut needs);
                 let Some(outcomes) = core.manies.get(many.key) else { break };

@@ -8,7 +8,8 @@ use std::task::{Context, Poll};
 
 use farref_core::session::Import;
 
-use crate::call::{self, OpenCall};
+use crate::call::OpenCall;
+use crate::current::may_wait;
 use crate::end::End;
 use crate::error::Error;
 use crate::shared::{Dropped, Shared};
@@ -118,7 +119,7 @@ impl Promise {
     /// [runs inline](crate::Runs::Inline), unless the answer is there.
     pub fn wait(&self) -> Result<Value, Error> {
         if !self.0.state.is_settled() {
-            call::may_wait()?;
+            may_wait()?;
         }
         self.0.shared.block_on(self.settled())
     }
@@ -153,7 +154,7 @@ impl Pending {
     /// [runs inline](crate::Runs::Inline), unless the answer is there.
     pub fn wait(self) -> Result<Value, Error> {
         if !self.0.state.is_settled() {
-            call::may_wait()?;
+            may_wait()?;
         }
         let shared = self.0.shared.clone();
         shared.block_on(self)

@@ -8,6 +8,7 @@ use farref_core::session::CallError;
 
 use crate::args::Args;
 use crate::call::{self, OpenCall, Plan, Target, block_on};
+use crate::current;
 use crate::error::Error;
 use crate::many;
 use crate::object::{self, Member, Runs};
@@ -546,7 +547,7 @@ impl Within for Promise {
         pipelined: bool,
     ) -> Result<Pending, Error> {
         let begun = self.begin_within(deadline, op, name, args, pipelined);
-        match call::may_wait() {
+        match current::may_wait() {
             Ok(()) => block_on(begun),
             // It can be begun if that takes no waiting.
             Err(error) => call::poll_once(begun).unwrap_or(Err(error)),
@@ -617,6 +618,6 @@ impl Promise {
     }
 
     fn known(&self, result: Result<Value, Error>, at: u64) -> Pending {
-        Pending(OpenCall::settled(self.0.shared.clone(), result, at.max(call::now())))
+        Pending(OpenCall::settled(self.0.shared.clone(), result, at.max(current::now())))
     }
 }

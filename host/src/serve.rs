@@ -9,16 +9,17 @@ use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::Poll;
 
-use farref_core::message::{Descriptor, ErrorCode, Handles, Op};
+use farref_core::message::{Descriptor, DownReason, ErrorCode, Handles, Op};
 use farref_core::session::{Answer, CallError, Receiver, Ref, ReplyError, Request};
 use farref_core::value::ValueWriter;
 use rustc_hash::FxHashMap;
 
 use crate::args::Args;
 use crate::budget::{Budget, Charge};
-use crate::call::{CallState, Caller, Serving};
+use crate::call::{CallState, Caller};
 use crate::cancel::is_cancelled;
 use crate::core::Core;
+use crate::current::Serving;
 use crate::error::Error;
 use crate::object::{self, Object, Runs};
 use crate::pool::{Garbage, Work, drop_caught};
@@ -62,7 +63,8 @@ enum Subject {
     Refused(Box<Error>),
 }
 
-/// Calls that run one after the other (ORD-2): those on one object, by its address, that one call caused, or none.
+/// Calls that run one after the other (ORD-2): those on one object, by its address, that one call caused, or none. If it is
+/// another peer's, they are passed on one after the other.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Lane(usize, Option<u16>);
 
@@ -236,6 +238,7 @@ impl Subject {
             Self::Object(object) if parent.is_some() || !object.is_concurrent() => {
                 Some(Lane(Arc::as_ptr(object).cast::<()>() as usize, parent))
             }
+            Self::Proxy(proxy) => Some(Lane(proxy.address(), parent)),
             _ => None,
         }
     }
@@ -301,7 +304,10 @@ impl Job {
     pub fn into_work(self, shared: Arc<Shared>) -> Work {
         match &self.subject {
             Subject::Object(object) if object.runs() == Runs::Async => Work::task(self.run_as_task(shared)),
-            Subject::Proxy(_) => Work::task(self.run_as_task(shared)),
+            Subject::Proxy(proxy) => {
+                let proxy = proxy.clone();
+                Work::task(self.pass_on(proxy, shared))
+            }
             _ => Work::blocking(shared, self),
         }
     }
@@ -327,7 +333,7 @@ impl Job {
             let work = || match &subject {
                 Subject::Object(object) => object::operate(&**object, op, args),
                 Subject::Value(value) => translate::operate_on_value(value, op, &args),
-                Subject::Proxy(proxy) => Remote::operate(proxy, op, args).map_err(forwarded),
+                Subject::Proxy(proxy) => Remote::operate(proxy, op, args),
                 Subject::Refused(error) => Err((**error).clone()),
                 Subject::Gone => Err(Error::Refuse(ErrorCode::NoSuchObject, Vec::new())),
             };
@@ -356,9 +362,6 @@ impl Job {
                 let started = serving.run(|| catch_unwind(AssertUnwindSafe(|| object.perform_as_task(op, args))));
                 started.unwrap_or_else(|panic| Box::pin(std::future::ready(Err(panicked(&*panic)))))
             }
-            Subject::Proxy(proxy) => {
-                Box::pin(async move { AsyncRemote::operate(&proxy, op, args).await.map_err(forwarded) })
-            }
             _ => return,
         };
         let result = poll_fn(|cx| {
@@ -374,21 +377,80 @@ impl Job {
     }
 }
 
+impl Job {
+    /// Passes it on to the object's own peer, as a task, and back what that answers (ANS-6, REF-11). The next call of its lane
+    /// follows when this one is on its way. If the caller wants it stopped, so does this side, and tells what became of that.
+    async fn pass_on(self, proxy: Proxy, shared: Arc<Shared>) {
+        let lane = self.lane();
+        let Self { answer, cause, memory, subject, op, args, lent, .. } = self;
+        let mut serving = Serving::over(&shared, false);
+        serving.begin(answer, cause);
+        let mut start = Box::pin(AsyncRemote::start_op(&proxy, op, args));
+        let started = poll_fn(|cx| {
+            if shared.is_interrupted(answer) {
+                return Poll::Ready(Err(Error::never_started()));
+            }
+            let polled = serving.run(|| start.as_mut().poll(cx));
+            let may_wait = polled.is_ready() || shared.suspend(answer, cx.waker());
+            if may_wait { polled } else { Poll::Ready(Err(Error::never_started())) }
+        });
+        let started = started.await.map_err(|error| not_passed_on(error, &proxy));
+        drop(start);
+        shared.leave(lane);
+        let result = match started {
+            Ok(mut call) => {
+                let mut is_asked = false;
+                let result = poll_fn(|cx| {
+                    let polled = serving.run(|| Pin::new(&mut call).poll(cx));
+                    if polled.is_pending() && !is_asked && !shared.suspend(answer, cx.waker()) {
+                        is_asked = true;
+                        call.interrupt();
+                    }
+                    polled
+                });
+                let result = result.await;
+                result.map_err(|error| passed_on(error, shared.left_to(answer).is_some()))
+            }
+            Err(error) => Err(error),
+        };
+        drop_caught((subject, proxy, serving));
+        shared.finish(Done { reply: Reply::new(answer, memory, result, lent), lane: None });
+    }
+}
+
 fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or(panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
     Error::raise("RuntimeError", format!("the object panicked: {text}"))
 }
 
-/// What becomes of the error of a nested call within the same answer (ANS-6). If it could not be made, nothing has started.
-fn forwarded(error: Error) -> Error {
+/// What the caller is told of a call that could not be passed on to the object's own peer.
+fn not_passed_on(error: Error, proxy: &Proxy) -> Error {
+    let revoked = |reason: DownReason| Error::Refuse(ErrorCode::Revoked, vec![Value::Int(reason.number().into())]);
+    match error {
+        Error::NotMade(CallError::Overloaded) => Error::Refuse(ErrorCode::Overloaded, Vec::new()),
+        Error::NotMade(CallError::Revoked(reason)) => revoked(reason),
+        Error::NotMade(CallError::TooDeep) => Error::Refuse(ErrorCode::TooDeep, Vec::new()),
+        Error::DeadlineExceeded => Error::Refuse(ErrorCode::DeadlineExceeded, Vec::new()),
+        error => match proxy.lost() {
+            Some(lost) => revoked(lost.reason()),
+            None => passed_on(error, false),
+        },
+    }
+}
+
+/// What the caller is told of the error of a call that was passed on; its own had a deadline, or none.
+fn passed_on(error: Error, has_deadline: bool) -> Error {
     match error {
         Error::Refused(code, values) => Error::Refuse(code, values),
-        Error::NotMade(CallError::Overloaded) => Error::Refuse(ErrorCode::Overloaded, Vec::new()),
-        Error::NotMade(CallError::Revoked(reason)) => {
-            Error::Refuse(ErrorCode::Revoked, vec![Value::Int(reason.number().into())])
+        Error::NeverStarted(_) => {
+            Error::Refuse(ErrorCode::Revoked, vec![Value::Int(DownReason::PeerLost.number().into())])
         }
-        Error::NotMade(CallError::TooDeep) => Error::Refuse(ErrorCode::TooDeep, Vec::new()),
+        Error::Ended(ended) => {
+            Error::raise("RuntimeError", format!("the session with the object's own peer is over: {ended}"))
+        }
+        // It was stopped there because of that, and the caller is about to ask for it.
+        Error::DeadlineExceeded if has_deadline => Error::cancelled(),
         error => error,
     }
 }

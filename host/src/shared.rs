@@ -12,15 +12,16 @@ use farref_core::message::{CloseCode, DownReason};
 use farref_core::session::{Import, ObjectKey, Question};
 
 use crate::budget::Budget;
-use crate::call::{self, Serving};
+use crate::call;
 use crate::connection::Options;
 use crate::core::Core;
+use crate::current::Serving;
 use crate::end::AfterDrop;
 use crate::link::{Driver, Link};
 use crate::many::ManyKey;
 use crate::object::Directory;
 use crate::pool::{Garbage, Work};
-use crate::serve::Done;
+use crate::serve::{Done, Lane};
 /// What everybody shares. `core` is never held while code of users runs or the stream is used.
 pub(crate) struct Shared {
     me: Weak<Self>,
@@ -71,7 +72,7 @@ impl Shared {
     pub fn new(directory: Directory, options: &Options, driver: Arc<dyn Driver>) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             me: me.clone(),
-            core: Mutex::new(Core::new(directory, options)),
+            core: Mutex::new(Core::new(directory, options, driver.now())),
             dropped: Mutex::default(),
             has_dropped: AtomicBool::new(false),
             changed: Bell::new(),
@@ -195,6 +196,15 @@ impl Shared {
         core.take_notices(self);
         self.tell(&mut core);
         self.unlock_and_flush(core);
+    }
+
+    /// A call of the peer will not keep those of its lane waiting any more.
+    pub fn leave(self: &Arc<Self>, lane: Option<Lane>) {
+        let mut core = self.lock();
+        if let Some(next) = core.lanes.leave(lane) {
+            core.dispatch(self, next);
+        }
+        self.unlock(core);
     }
 
     /// Notes a dropped proxy or call, from wherever it happens.

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use farref_core::message::{Consequence, MAX_REMAINING};
+use farref_core::session::Answer;
 
 use crate::core::Core;
 use crate::proxy::{Promise, Proxy};
@@ -10,7 +11,7 @@ use crate::shared::Shared;
 
 /// How long a call may take, counted from the moment in which it is sent, and what is to become of it then.
 ///
-/// A call that an object makes while it serves one has at most what is left of that one.
+/// A call that an object makes while it serves one has at most what is left of that one, whatever peer it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadline {
     limit: Duration,
@@ -79,8 +80,8 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    pub fn new() -> Self {
-        Self { epoch: Instant::now(), told: u64::MAX }
+    pub fn new(now: Instant) -> Self {
+        Self { epoch: now, told: u64::MAX }
     }
 
     fn at(&self, now: Instant) -> u64 {
@@ -88,10 +89,24 @@ impl Clock {
     }
 }
 
+impl Shared {
+    /// What is left of the deadline of a call of the peer's that is being served, if it has one.
+    pub fn left_to(&self, answer: Answer) -> Option<farref_core::message::Deadline> {
+        let mut core = self.lock_only();
+        if !core.session.has_deadlines() {
+            return core.session.left_to(answer);
+        }
+        core.advance(self);
+        let left = core.session.left_to(answer);
+        self.unlock(core);
+        left
+    }
+}
+
 impl Core {
     /// Tells the session the time.
     pub fn advance(&mut self, shared: &Shared) {
-        self.advance_to(shared, Instant::now());
+        self.advance_to(shared, shared.driver.now());
     }
 
     fn advance_to(&mut self, shared: &Shared, now: Instant) {

@@ -248,6 +248,9 @@ impl Core {
             let _ = self.session.retain(import);
         }
         let proxy = Proxy::new(shared.clone(), import, is_weak);
+        if let Some(lost) = self.lost() {
+            self.tell_end(proxy.inner(), lost);
+        }
         self.add_proxy(import, proxy.inner());
         proxy
     }

@@ -5,7 +5,7 @@
 
 use super::entry::{AnswerState, QuestionState};
 use super::storage::{Storage, Table};
-use super::{Ended, Notice, Question, Session};
+use super::{Answer, Ended, Notice, Question, Session};
 use crate::message::{Consequence, Deadline, ErrorCode, FinishMode, Hello, MAX_REMAINING, feature};
 
 /// When a call's time is over.
@@ -146,6 +146,11 @@ impl<S: Storage> Session<S> {
     /// Whether a call under way has a deadline, or had one that has not passed yet.
     pub fn has_deadlines(&self) -> bool {
         self.time.fresh > 0 || self.time.due != NEVER
+    }
+
+    /// What is left of the deadline of a call of the peer's that is being served, as of the time that is known, if it has one.
+    pub fn left_to(&self, call: Answer) -> Option<Deadline> {
+        self.time.left(self.running_answer(call)?.deadline)
     }
 
     /// Whether the Return of that call of ours is still to come, and will be told.
