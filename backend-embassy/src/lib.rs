@@ -7,8 +7,9 @@
 use farref_core::session::{Micro, Session};
 
 /// A session of 16 slots for references and 8 calls each way, for messages of 256 bytes: one type for all sessions of a device, so
-/// that the state machine is in flash once.
-pub type DeviceSession = Session<Micro<16, 16, 8, 512, 320>>;
+/// that the state machine is in flash once. It keeps no values for calls that build on them, which would take half as much flash
+/// again; references it keeps.
+pub type DeviceSession = Session<Micro<16, 16, 8, 512, 320, false>>;
 
 #[cfg(test)]
 mod tests {

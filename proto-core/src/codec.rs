@@ -1,4 +1,6 @@
 //! Reading and writing the primitives of the wire: bytes, varints, text and blobs.
+//!
+//! Where there is a heap there is flash: the short ones are inlined there, and nowhere else.
 
 use core::str;
 
@@ -33,7 +35,8 @@ impl<'f> Reader<'f> {
     }
 
     /// A varint of up to 64 bits, in its shortest form (PRM-1).
-    #[inline]
+    #[cfg_attr(feature = "alloc", inline)]
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub fn varint(&mut self) -> Result<u64, Malformed> {
         // Most are short.
         if let Some((&first, rest)) = self.rest.split_first()
@@ -121,7 +124,8 @@ impl<'b> Writer<'b> {
     }
 
     /// Appends one byte.
-    #[inline]
+    #[cfg_attr(feature = "alloc", inline)]
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub fn byte(&mut self, byte: u8) {
         if let Some(room) = self.bytes.get_mut(self.length) {
             *room = byte;
@@ -130,7 +134,8 @@ impl<'b> Writer<'b> {
     }
 
     /// Appends a varint (PRM-1).
-    #[inline]
+    #[cfg_attr(feature = "alloc", inline)]
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub fn varint(&mut self, mut value: u64) {
         while value > 0x7F {
             self.byte(value as u8 | 0x80);

@@ -6,7 +6,7 @@ use farref_conformance::fixtures::{
 use farref_conformance::sim::{A, B, Failure, LIMITS, Owned, Sim, config};
 use farref_core::dispatch::Object;
 use farref_core::message::{ErrorCode, FinishMode, Limits, Op};
-use farref_core::session::{Call, CallError, Callee, Host, Import, Question, Ref, Reference};
+use farref_core::session::{Call, CallError, Callee, Host, Import, Micro, Question, Ref, Reference};
 use farref_core::value::OwnedValue;
 
 fn serving(object: impl Object + 'static) -> (Sim<Host>, Import) {
@@ -280,6 +280,30 @@ fn a_kept_value_is_not_compared_with_another() {
     sim.run();
     assert_eq!(sim.returned(A, same).outcome.unwrap_err().code, ErrorCode::NotKept);
     sim.close(x);
+}
+
+/// ANS-4: storage that keeps no values says so however much room it has, and keeps references all the same: a call that builds
+/// on one waits for it and runs.
+#[test]
+fn storage_without_values_keeps_references() {
+    type Small = Micro<12, 12, 6, 1024, 1024, false>;
+    let limits = Limits { max_message: 128, imports: 12, answers: 6, call_bytes: 128, handles: 4, levels: 6 };
+    let mut sim = Sim::<Small>::with([config(limits), config(limits)]);
+    let board = sim.sides[B].board.clone();
+    sim.sides[B].add_root("echo", echo());
+    sim.sides[B].add_root("make", factory(&board));
+    let [x, make] = ["echo", "make"].map(|name| sim.root(A, name));
+    let value = sim.call(A, Call::new(Callee::Import(x), Op::Call).pipelined(), &["value".into()]);
+    let length = sim.call(A, on(value, Op::Length), &[]);
+    let made = sim.call(A, Call::new(Callee::Import(make), Op::Call).pipelined(), &[]);
+    let own = sim.call(A, on(made, Op::Call), &[]);
+    sim.run();
+    assert_eq!(sim.returned(A, value).outcome, Ok("value".into()));
+    assert_eq!(code(sim.returned(A, length).outcome), ErrorCode::NotKept);
+    assert_eq!(sim.returned(A, own).outcome, Ok(int(0)));
+    let Ok(OwnedValue::Reference(Ref::Import(made))) = sim.returned(A, made).outcome else { panic!("no reference") };
+    [x, make, made].into_iter().for_each(|import| assert_eq!(sim.sides[A].session.release(import), Ok(())));
+    sim.assert_baseline();
 }
 
 /// ANS-4: a callee that has no room to keep a value says so, and the value itself still comes.

@@ -27,7 +27,7 @@ pub extern "C" fn _start() -> ! {
 }
 
 /// 16 slots for references each way, 8 calls each way, 512 bytes of output, 320 for calls that wait and results that are kept.
-type Device = Session<Micro<16, 16, 8, 512, 320>>;
+type Device = Session<Micro<16, 16, 8, 512, 320, false>>;
 
 const MAX_MESSAGE: u32 = 256;
 

@@ -343,6 +343,9 @@ impl<S: Storage> Session<S> {
             self.hold(held);
             return Settled::Reference(held);
         }
+        if !S::KEEPS_VALUES {
+            return Settled::NotKept;
+        }
         // Room that calls may claim when they wait is not given away, whatever runs now.
         let for_calls = self.limits.call_bytes as usize + self.answers.limit() * S::Store::OVERHEAD;
         let claimed = for_calls.saturating_sub(self.parked);

@@ -36,6 +36,9 @@ impl<S: Storage> Session<S> {
 
     /// Answers a call on a kept value with what the operation gives (OPS-5). What cannot be done is refused.
     pub fn reply_operated(&mut self, call: Answer, kept: Kept, op: Op, args: Values<'_>) -> Result<(), ReplyError> {
+        if !S::KEEPS_VALUES {
+            return self.refuse(call, ErrorCode::NotKept, 0);
+        }
         let mut references = [Ref::Local(ObjectKey::DIRECTORY); REFERENCES];
         let (raises, count) = match self.try_operation(kept, op, args, &mut references) {
             Ok(tried) => tried,

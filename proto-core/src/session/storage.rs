@@ -88,14 +88,27 @@ pub trait Storage: Clone + Eq + Hash + Debug {
     type Store: Store;
     /// Output.
     type Out: Buffer;
+    /// Whether results that are values are kept for calls that name them, and worked on for these (ANS-4, OPS-5). Without it they
+    /// are [not kept](crate::message::ErrorCode::NotKept), and the code for all that is left out; references are kept in any case.
+    const KEEPS_VALUES: bool;
 }
 
 /// Fixed capacity, no heap: `EXPORTS` and `IMPORTS` slots, the directory's included, `CALLS` in each direction, `OUT` bytes of
-/// output and `STORE` bytes for calls that wait and results that are kept (each needs 8 bytes more than its own).
+/// output and `STORE` bytes for calls that wait and results that are kept (each needs 8 bytes more than its own). `VALUES` says
+/// whether [results that are values](Storage::KEEPS_VALUES) are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Micro<const EXPORTS: usize, const IMPORTS: usize, const CALLS: usize, const OUT: usize, const STORE: usize>;
+pub struct Micro<
+    const EXPORTS: usize,
+    const IMPORTS: usize,
+    const CALLS: usize,
+    const OUT: usize,
+    const STORE: usize,
+    const VALUES: bool = true,
+>;
 
-impl<const E: usize, const I: usize, const C: usize, const O: usize, const S: usize> Storage for Micro<E, I, C, O, S> {
+impl<const E: usize, const I: usize, const C: usize, const O: usize, const S: usize, const V: bool> Storage
+    for Micro<E, I, C, O, S, V>
+{
     type Exports = Fixed<Export, E>;
     type Imports = Fixed<Import, I>;
     type Questions = Fixed<Question, C>;
@@ -103,6 +116,7 @@ impl<const E: usize, const I: usize, const C: usize, const O: usize, const S: us
     type Keys = NoIndex;
     type Store = FixedStore<S>;
     type Out = FixedBuffer<O>;
+    const KEEPS_VALUES: bool = V;
 }
 
 /// A table of at most `N` entries in place.
@@ -286,6 +300,7 @@ mod growing {
         type Keys = BTreeMap<ObjectKey, u32>;
         type Store = GrowingStore;
         type Out = GrowingBuffer;
+        const KEEPS_VALUES: bool = true;
     }
 
     /// A table that grows to its limit.
