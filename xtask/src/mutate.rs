@@ -24,7 +24,7 @@ pub const FOLDER: &str = "conformance/mutations/";
 
 /// The quick suites: package, test target (none is the library's own tests), and what of it runs. In this order, the ones
 /// that a patch names first.
-const SUITES: [Suite; 20] = [
+const SUITES: [Suite; 21] = [
     Suite("farref-core", Some("release"), &[]),
     Suite("farref-core", Some("handles"), &[]),
     Suite("farref-core", Some("calls"), &[]),
@@ -43,6 +43,7 @@ const SUITES: [Suite; 20] = [
     Suite("farref-core", Some("values_prop"), &[]),
     Suite("farref-core", None, &[]),
     Suite("farref-conformance", Some("corpus"), &[]),
+    Suite("farref-host", Some("three_peers"), &[]),
     Suite("farref-pipe", Some("suite"), &["memory"]),
     Suite("farref-core", Some("model"), &["model_two_calls"]),
 ];
@@ -245,10 +246,11 @@ impl Suite {
         let folder = match self.0 {
             "farref-core" => "proto-core",
             "farref-pipe" => "backend-pipe",
+            "farref-host" => "host",
             _ => "conformance",
         };
         match self.1 {
-            Some("model") => format!("{folder}/tests/model/main.rs"),
+            Some(target @ ("model" | "three_peers")) => format!("{folder}/tests/{target}/main.rs"),
             Some(target) => format!("{folder}/tests/{target}.rs"),
             None => format!("{folder}/src"),
         }
