@@ -326,6 +326,30 @@ fn what_was_not_got_is_sent_again() {
     assert_eq!(again[0], sent[2]);
 }
 
+/// LNK-4, CLS-2: a Goodbye that was lost with its connection is said again on the next one, by either side; without that both
+/// would wait for ever.
+#[test]
+fn a_lost_goodbye_is_said_again() {
+    let goodbye = vec![24, 0];
+    let mut side = scripted(1 << 16, 1 << 16);
+    side.session.shutdown();
+    assert_eq!(drain(&mut side), std::slice::from_ref(&goodbye));
+    assert!(side.session.park());
+    side.session.resume();
+    drain(&mut side);
+    // All that is kept has come, which is Hello.
+    side.receive(&resume_ok(TOKENS[A], 1)).unwrap();
+    assert_eq!(drain(&mut side), std::slice::from_ref(&goodbye));
+    assert_eq!(side.receive(&goodbye), Err(Ended::Done));
+
+    let mut side = scripted(1 << 16, 1 << 16);
+    side.session.shutdown();
+    assert_eq!(drain(&mut side), std::slice::from_ref(&goodbye));
+    side.session.accept(&Resume { token: TOKENS[A], attempt: 1, got: 1 }).unwrap();
+    assert_eq!(drain(&mut side), [resume_ok(TOKENS[B], 1), goodbye.clone()]);
+    assert_eq!(side.receive(&goodbye), Err(Ended::Done));
+}
+
 /// TIM-5, LNK-8: silence ends a connection, once. Where there is none nothing is heard, for however long, and an attempt to
 /// resume lasts as long as whoever makes it wants.
 #[test]

@@ -86,6 +86,11 @@ impl<S: Storage> Session<S> {
         true
     }
 
+    /// It is to be said again, if it is due still: the connection on which it was said is lost, and it is not kept (LNK-4).
+    pub(super) fn unsay_goodbye(&mut self) {
+        self.goodbyes.said = None;
+    }
+
     /// Whoever has said Goodbye was idle then, and has sent and received nothing since. What was dropped meanwhile needs no
     /// Release any more.
     fn is_done(&self) -> bool {

@@ -243,10 +243,9 @@ impl<S: Storage> Session<S> {
                 return Err(ResumeRefused::Fault);
             }
         }
-        self.out.rewind();
-        self.time.heard = true;
-        self.link.state = State::Up;
         self.link.due.resumed = true;
+        self.time.heard = true;
+        self.go_on();
         Ok(())
     }
 
@@ -322,8 +321,7 @@ impl<S: Storage> Session<S> {
             // One that has not got our Hello cannot know its token, and wants all from there.
             Message::ResumeOk { token, got } if token == if got > 0 { own } else { [0; 16] } => {
                 self.on_got(got)?;
-                self.out.rewind();
-                self.link.state = State::Up;
+                self.go_on();
                 Ok(())
             }
             Message::SessionGone { incarnation, got } => {
@@ -338,6 +336,13 @@ impl<S: Storage> Session<S> {
             Message::Close(close) => Err(Ended::PeerClosed(close.code)),
             _ => Err(fault(Rule::LinkOrder)),
         }
+    }
+
+    /// On another connection, with what the peer has not got. It has not told whether a Goodbye is part of that.
+    fn go_on(&mut self) {
+        self.out.rewind();
+        self.link.state = State::Up;
+        self.unsay_goodbye();
     }
 
     pub(super) fn on_ack(&mut self, got: u64) -> Result<(), Ended> {
