@@ -13,6 +13,7 @@ mod no_alloc;
 mod races;
 mod setup;
 mod shell;
+mod soak;
 mod spec;
 mod test;
 mod tree;
@@ -24,6 +25,7 @@ usage: cargo xtask COMMAND
   spec      each rule of SPEC.md with the code and the case that cite it; the cases of conformance/RACES.md
   fuzz      every fuzz target for a minute, or [--seconds N] [TARGET]...; installs what is missing
   mutate    whether tests notice rules that are not kept: each patch in conformance/mutations, or [NAME]...
+  soak      ten minutes of mixed load over connections that are cut, or [--minutes N] [--seed N]: is memory flat?
   no-alloc  link a bare program with the core for three chips, without an allocator
   setup     only install what `test` would miss
 ";
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         ["spec"] => spec::run(&root),
         ["fuzz", arguments @ ..] => fuzz::run(&root, arguments),
         ["mutate", names @ ..] => mutate::run(&root, names),
+        ["soak", arguments @ ..] => soak::run(&root, arguments),
         ["no-alloc"] => no_alloc::run(&root),
         ["setup"] => setup::run(&root),
         ["help" | "--help" | "-h"] => {
