@@ -5,6 +5,7 @@
 //! becomes records in a step of its own, so that it is early or late in all ways (ADM-6, ORD-1).
 
 mod check;
+mod revoke;
 mod shutdown;
 mod state;
 mod step;
@@ -357,4 +358,27 @@ fn model_counted_shutdown_crossing_a_release() {
     explore_all("counted shutdown crossing a release", setup, |last| {
         format!("{:?}", last.sides.each_ref().map(|side| side.core.ordinals()))
     });
+}
+
+const REVOKED: revoke::Setup =
+    revoke::Setup { calls: 3, revokes: 1, twice: true, home: true, weak: false, pipelined: false };
+
+/// An object is withdrawn while calls on it, its Release and its next copy are under way (REF-8, REL-2, REF-5).
+#[test]
+fn model_revoke_crossing_release_and_resend() {
+    explore_all("revoke crossing release and resend", REVOKED, |last| format!("{last:?}"));
+}
+
+/// The same where calls wait for the answer that settles to it (REF-8, ANS-3, ANS-4).
+#[test]
+fn model_revoke_of_what_calls_wait_for() {
+    let setup = revoke::Setup { twice: false, home: false, pipelined: true, ..REVOKED };
+    explore_all("revoke of what calls wait for", setup, |last| format!("{last:?}"));
+}
+
+/// What a weak reference is for goes, while it is asked for that (REF-10).
+#[test]
+fn model_upgrade_crossing_revoke() {
+    let setup = revoke::Setup { twice: false, home: false, weak: true, ..REVOKED };
+    explore_all("upgrade crossing revoke", setup, |last| format!("{last:?}"));
 }
