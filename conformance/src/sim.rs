@@ -273,7 +273,7 @@ impl<S: Storage + 'static> Sim<S> {
     }
 
     /// Tells both sides the time.
-    fn advance(&mut self) {
+    pub(crate) fn advance(&mut self) {
         for side in &mut self.sides {
             side.now = self.now;
             side.session.advance(self.now);

@@ -12,6 +12,7 @@ mod peer;
 mod program;
 mod script;
 mod values;
+mod wires;
 
 pub use frame::frame;
 pub use key::key;

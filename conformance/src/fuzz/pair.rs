@@ -1,11 +1,15 @@
 //! Two sessions with real hosts, joined by the simulator, under any operations.
 
 use std::collections::BTreeSet;
+use std::marker::PhantomData;
 
-use farref_core::message::{ErrorCode, FinishMode, Limits, Op};
-use farref_core::session::{Answer, Call, CallError, Callee, Config, Host, Import, Micro, Question, Ref, Storage};
+use farref_core::message::{Consequence, Deadline, DownReason, ErrorCode, FinishMode, Limits, Op};
+use farref_core::session::{
+    Answer, Call, CallError, Callee, Config, Ended, Host, Import, Micro, ObjectKey, Question, Ref, Storage,
+};
 
 use super::input::Input;
+use super::wires::{Cut, Wires};
 use crate::fixtures::{Postponed, caller_back, echo, factory, int, later, raiser, reference};
 use crate::sim::{A, B, BASELINE, Owned, Sim, config, play, references};
 
@@ -27,7 +31,7 @@ const ROOTS: [&str; 5] = ["make", "echo", "back", "later", "raise"];
 
 /// The first byte says how large the sessions are, in what storage, and whether their connections may be lost: that is what
 /// [`play`] does. Otherwise each byte is an operation on one side. Both
-/// sides are honest, so no session ends. At the end all that is under way arrives and all that was put off is answered.
+/// sides are honest, so no session ends unless one of them leaves. At the end all that is under way arrives and all that was put off is answered.
 /// Then the tables of both agree, what is held can be called, each call has ended once, and when all is released nothing is
 /// left (CAL-2, REL-2, REF-3, ADM-6).
 pub fn pair(bytes: &[u8]) {
@@ -44,6 +48,9 @@ pub fn pair(bytes: &[u8]) {
             input.rest(),
             usize::MAX,
         )),
+        // The same operations, where connections are lost.
+        6 => Pair::new(Cut::<Host>::new([config(WIDE), config(WIDE)])).run(input),
+        7 => Pair::new(Cut::<Small>::new([tight(), tight()])).run(input),
         // A host beside a device.
         _ => Pair::new(Sim::<Host>::with([config(WIDE), tight()]).chunked(seed)).run(input),
     }
@@ -53,9 +60,10 @@ fn tight() -> Config {
     Config { out_bytes: 1024, store_bytes: 512, ..config(TIGHT) }
 }
 
-struct Pair<S: Storage> {
-    sim: Sim<S>,
+struct Pair<S: Storage, W> {
+    wires: W,
     apps: [App; 2],
+    storage: PhantomData<S>,
 }
 
 /// What the program of one side has in hands.
@@ -64,6 +72,10 @@ struct App {
     calls: Vec<Open>,
     put_off: Postponed,
     serving: Vec<Answer>,
+    /// Objects that it knows by weak references only.
+    weak: Vec<ObjectKey>,
+    /// It has asked for the end of the session.
+    leaves: bool,
 }
 
 /// A call that has not ended.
@@ -73,10 +85,10 @@ struct Open {
     abandoned: bool,
 }
 
-impl<S: Storage + 'static> Pair<S> {
-    fn new(mut sim: Sim<S>) -> Self {
+impl<S: Storage + 'static, W: Wires<S>> Pair<S, W> {
+    fn new(mut wires: W) -> Self {
         let apps = [A, B].map(|side| {
-            let side = &mut sim.sides[side];
+            let side = &mut wires.sides()[side];
             let board = side.board.clone();
             let (put_off, object) = later();
             side.add_root("make", factory(&board));
@@ -84,27 +96,35 @@ impl<S: Storage + 'static> Pair<S> {
             side.add_root("back", caller_back(&board));
             side.add_root("raise", raiser());
             side.add_root("later", object);
-            App { held: Vec::new(), calls: Vec::new(), put_off, serving: Vec::new() }
+            let (held, calls, serving, weak) = Default::default();
+            App { held, calls, put_off, serving, weak, leaves: false }
         });
-        Self { sim, apps }
+        Self { wires, apps, storage: PhantomData }
     }
 
     fn run(mut self, mut input: Input<'_>) {
         while let Some(step) = input.next() {
             self.step(usize::from(step & 1), step >> 1, &mut input);
             self.collect();
+            if self.ended().iter().any(Option::is_some) {
+                break;
+            }
         }
         self.drain();
+        if self.apps.iter().any(|app| app.leaves) {
+            assert_eq!(self.ended(), [Some(Ended::Done); 2], "nothing is under way (CLS-2)");
+            return;
+        }
         self.agree();
         self.let_all_go();
     }
 
     /// One operation.
     fn step(&mut self, side: usize, op: u8, input: &mut Input<'_>) {
-        let here = &mut self.sim.sides[side];
+        let here = &mut self.wires.sides()[side];
         let app = &mut self.apps[side];
         match op & 15 {
-            0..=3 => self.call(side, input),
+            0..=3 => self.call(side, input, 0),
             4 => {
                 let how = input.byte();
                 if !app.calls.is_empty() {
@@ -141,17 +161,46 @@ impl<S: Storage + 'static> Pair<S> {
                     self.reply(side, answer, &result);
                 }
             }
-            9 | 10 => self.sim.transmit(side),
-            11 => drop(self.sim.deliver(side)),
+            9 | 10 => self.wires.transmit(side),
+            11 => self.wires.deliver(side, input),
             12 => {
-                self.sim.transmit(side);
-                while self.sim.deliver(side) {}
+                self.wires.transmit(side);
+                self.wires.deliver_all(side);
+            }
+            13 if op >> 4 > 0 => self.revoke(side, input),
+            14 => match op >> 4 {
+                0 => {}
+                1..=3 => self.wires.pass(1 + u64::from(input.byte() & 63)),
+                4 | 5 => self.wires.cut(),
+                6 if W::ENDS => {
+                    here.session.shutdown();
+                    app.leaves = true;
+                }
+                _ => self.wires.pass(1000),
+            },
+            15 if op >> 4 > 0 => {
+                let more = input.byte();
+                self.call(side, input, more);
             }
             _ => {}
         }
     }
 
-    fn call(&mut self, side: usize, input: &mut Input<'_>) {
+    /// One of its objects is withdrawn, or what a weak reference is for is gone (REF-8, REF-10).
+    fn revoke(&mut self, side: usize, input: &mut Input<'_>) {
+        let here = &mut self.wires.sides()[side];
+        let keys: Vec<_> = here.transients().collect();
+        if let Some(key) = input.pick(&keys) {
+            let reason = [DownReason::Revoked, DownReason::Gone][usize::from(self.apps[side].weak.contains(&key))];
+            // Nobody may hold it any more.
+            let _ = here.session.revoke(key, reason);
+            here.settle();
+        }
+    }
+
+    /// `more`: bits 0 lent, 1 an object that may be known already, 2 a weak reference as well, 3 one that may be known already,
+    /// 4 and 5 a deadline and what becomes of the call then.
+    fn call(&mut self, side: usize, input: &mut Input<'_>, more: u8) {
         let (how, what) = (input.byte(), input.byte());
         let [pipelined, import, local, promise, on_promise, nested, on_held] =
             [0, 1, 2, 3, 4, 5, 6].map(|bit| how >> bit & 1 == 1);
@@ -169,15 +218,33 @@ impl<S: Storage + 'static> Pair<S> {
             _ => {}
         }
         args.extend(held.filter(|_| import).map(|held| reference(Ref::Import(held))));
-        args.extend(local.then(|| reference(Ref::Local(self.sim.sides[side].add(echo())))));
+        let here = &mut self.wires.sides()[side];
+        let weak = &mut self.apps[side].weak;
+        weak.retain(|&key| here.has(key));
+        if local || more & 1 == 1 {
+            let known: Vec<_> = here.transients().filter(|key| more & 2 > 0 && !weak.contains(key)).collect();
+            let key = one_of(&known, at).unwrap_or_else(|| here.add(echo()));
+            args.push(reference(if more & 1 == 1 { Ref::Borrowed(key) } else { Ref::Local(key) }));
+        }
+        if more & 4 > 0 {
+            let known = one_of(weak, at).filter(|_| more & 8 > 0);
+            let key = known.unwrap_or_else(|| here.add(echo()));
+            weak.extend(known.is_none().then_some(key));
+            args.push(reference(Ref::Weak(key)));
+        }
         args.extend(promised.filter(|_| promise).map(|promise| reference(Ref::Promise(promise))));
         call.pipelined = pipelined;
-        if let (true, Some(&parent)) = (nested, app.serving.first()) {
+        if let (true, Some(&parent)) = (nested, self.apps[side].serving.first()) {
             call = call.parent(parent);
         }
-        let session = &self.sim.sides[side].session;
-        let (before, room) = (session.tables(), session.can_call());
-        match self.sim.sides[side].call(call, &args) {
+        let consequences = [Consequence::Cancel, Consequence::Abandon, Consequence::Late];
+        let late = (usize::from(more >> 4 & 3)).checked_sub(1).map(|at| consequences[at]);
+        if let Some(consequence) = late {
+            call = call.deadline(Deadline { remaining: u32::from(input.byte()), consequence });
+        }
+        let here = &mut self.wires.sides()[side];
+        let (before, room) = (here.session.tables(), here.session.can_call());
+        match here.call(call, &args) {
             Ok(question) => {
                 assert!(room);
                 self.apps[side].calls.push(Open { question, pipelined, abandoned: false });
@@ -188,27 +255,42 @@ impl<S: Storage + 'static> Pair<S> {
                 | CallError::TableFull
                 | CallError::NotAPromise
                 | CallError::TooDeep
-                | CallError::TooLarge(_),
-            ) => assert_eq!(self.sim.sides[side].session.tables(), before, "nothing has changed (REF-4)"),
+                | CallError::TooLarge(_)
+                | CallError::Revoked(_)
+                | CallError::DeadlineExceeded,
+            ) => assert_eq!(here.session.tables(), before, "nothing has changed (REF-4)"),
+            Err(CallError::BadReference(_)) => {
+                assert!(more & 0xF > 0, "only what was withdrawn cannot be sent (REF-8)");
+                assert_eq!(here.session.tables(), before, "nothing has changed (REF-4)");
+            }
+            Err(CallError::Leaving) => assert!(self.apps[side].leaves || self.apps[1 - side].leaves),
             Err(error) => panic!("{error}"),
         }
     }
 
     fn reply(&mut self, side: usize, answer: Answer, result: &Owned) {
         let references = references(std::slice::from_ref(result));
-        let session = &mut self.sim.sides[side].session;
+        let here = &mut self.wires.sides()[side];
+        let session = &mut here.session;
         let _ = session.reply(answer, &references, |writer| result.write(writer, &mut 0));
         // There may be no room for the result; for this there is.
         if session.is_open(answer) {
             assert_eq!(session.refuse(answer, ErrorCode::Overloaded, 0), Ok(()));
         }
-        self.sim.sides[side].settle();
+        here.settle();
+    }
+
+    fn ended(&mut self) -> [Option<Ended>; 2] {
+        self.wires.sides().each_ref().map(|side| side.session.ended())
     }
 
     /// Takes the Returns that came, and the calls that were put off.
     fn collect(&mut self) {
-        assert_eq!(self.sim.ended(), [None, None]);
-        for (side, app) in self.sim.sides.iter_mut().zip(&mut self.apps) {
+        let leaves = self.apps.iter().any(|app| app.leaves);
+        for ended in self.ended().into_iter().flatten() {
+            assert!(leaves && ended == Ended::Done, "{ended:?}");
+        }
+        for (side, app) in self.wires.sides().iter_mut().zip(&mut self.apps) {
             let held = &mut app.held;
             app.calls.retain(|open| match side.take(open.question) {
                 Some(returned) => {
@@ -218,6 +300,11 @@ impl<S: Storage + 'static> Pair<S> {
                 }
                 None => true,
             });
+            for late in side.late.drain(..) {
+                if let Some(open) = app.calls.iter_mut().find(|open| open.question == late) {
+                    open.abandoned |= !side.session.is_awaited(late);
+                }
+            }
             app.serving.extend(std::iter::from_fn(|| app.put_off.next()));
             app.serving.retain(|&answer| side.session.is_open(answer));
         }
@@ -226,16 +313,18 @@ impl<S: Storage + 'static> Pair<S> {
     /// All that is under way arrives, and all that was put off is answered.
     fn drain(&mut self) {
         loop {
-            self.sim.run();
+            self.wires.run();
             self.collect();
             let Some(side) = [A, B].into_iter().find(|&side| !self.apps[side].serving.is_empty()) else { break };
             let answer = self.apps[side].serving[0];
             self.reply(side, answer, &int(2));
         }
-        for (side, app) in self.sim.sides.iter_mut().zip(&mut self.apps) {
+        for (side, app) in self.wires.sides().iter_mut().zip(&mut self.apps) {
             assert!(app.calls.iter().all(|open| open.abandoned), "each call ends");
             assert_eq!(side.untaken(), 0, "each call ends once");
             app.calls.clear();
+            let told: BTreeSet<_> = side.down.iter().map(|&(import, _)| import).collect();
+            assert_eq!(told.len(), side.down.len(), "each reference goes down once (REF-8)");
         }
     }
 
@@ -244,23 +333,36 @@ impl<S: Storage + 'static> Pair<S> {
         for side in [A, B] {
             let held: BTreeSet<_> = self.apps[side].held.iter().copied().collect();
             let held: Vec<_> = held.into_iter().filter(|&import| import != Import::DIRECTORY).collect();
-            let [here, there] = [side, 1 - side].map(|side| self.sim.sides[side].session.tables());
+            let [here, there] = [side, 1 - side].map(|side| self.wires.sides()[side].session.tables());
             assert_eq!((here.imports, there.exports), (held.len() as u32, held.len() as u32 + 1), "side {side}");
             assert_eq!((here.questions, there.answers), (0, 0), "side {side}");
             for import in held {
-                let described = self.sim.get(side, import, Op::Describe, &[]);
-                assert!(described.is_ok(), "{import:?} of side {side}: {described:?}");
+                let here = &mut self.wires.sides()[side];
+                let down = here.session.down(import);
+                let asked = match (here.call(Call::new(Callee::Import(import), Op::Describe), &[]), down) {
+                    (Err(CallError::Revoked(have)), Some(reason)) if have == reason => continue,
+                    (Ok(asked), None) => asked,
+                    (other, _) => panic!("{import:?} of side {side}, {down:?}: {other:?}"),
+                };
+                self.wires.run();
+                let described = self.wires.sides()[side].take(asked).expect("a Return");
+                assert!(described.outcome.is_ok(), "{import:?} of side {side}: {described:?}");
             }
         }
     }
 
     fn let_all_go(&mut self) {
-        for (side, app) in self.sim.sides.iter_mut().zip(&mut self.apps) {
+        for (side, app) in self.wires.sides().iter_mut().zip(&mut self.apps) {
             app.held.drain(..).for_each(|import| assert_eq!(side.session.release(import), Ok(())));
         }
-        self.sim.run();
-        for side in &self.sim.sides {
+        self.wires.run();
+        for side in self.wires.sides() {
             assert_eq!(side.session.tables(), BASELINE);
         }
     }
+}
+
+/// One of these, if there are any.
+fn one_of<T: Copy>(from: &[T], at: usize) -> Option<T> {
+    (!from.is_empty()).then(|| from[at % from.len()])
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use farref_core::codec::Writer;
 use farref_core::message::{Limits, Message};
 use farref_core::value::{Top, Values};
 
@@ -140,6 +141,14 @@ pub fn ack(got: u64) -> Vec<u8> {
         writer.byte(0x12);
         writer.varint(got);
     })
+}
+
+/// An attempt to resume, as a message of a connection that is there.
+pub fn resume(writer: &mut Writer<'_>, attempt: u8, got: u64) {
+    writer.byte(0x15);
+    writer.put(&[0x70; 16]);
+    writer.varint(attempt.into());
+    writer.varint(got);
 }
 
 /// The answer to Resume.

@@ -2,10 +2,10 @@
 
 use farref_core::Uuid;
 use farref_core::frame::{Split, split};
-use farref_core::message::{Descriptor, ErrorCode, FinishMode, Limits, Op, Resume};
+use farref_core::message::{Consequence, Deadline, Descriptor, DownReason, ErrorCode, FinishMode, Limits, Op, Resume};
 use farref_core::session::{
-    Answer, Call, Callee, Config, Event, Host, Import, LinkMode, ObjectKey, Question, Ref, Reference, Request,
-    ResumeRefused, Session,
+    Answer, Call, Callee, Config, Ended, Event, Host, Import, LinkMode, Notice, ObjectKey, Question, Ref, Reference,
+    Request, ResumeRefused, Session,
 };
 
 use super::input::Input;
@@ -47,6 +47,7 @@ fn drive(bytes: &[u8], mut message: impl FnMut(&mut Program, &mut Input<'_>)) {
             5 => program.let_go(step >> 3),
             6 => program.cancel(step >> 3),
             _ if step >> 3 & 3 == 3 => program.reconnect(&mut input),
+            _ if step >> 5 == 7 => program.more(&mut input),
             _ => program.send(),
         }
         program.poll();
@@ -62,6 +63,7 @@ struct Program {
     session: Session<Host>,
     /// Of the last attempt to resume it (LNK-5).
     attempt: u32,
+    now: u64,
     peer: Peer,
     calls: Vec<Answer>,
     questions: Vec<Asked>,
@@ -90,7 +92,7 @@ impl Program {
         let Ok(Some(Event::Ready)) = session.handle(&peer::hello(link)) else { panic!("not ready") };
         let held = vec![Import::DIRECTORY];
         let peer = Peer::default();
-        Self { session, attempt: 0, peer, calls: Vec::new(), questions: Vec::new(), held }
+        Self { session, attempt: 0, now: 0, peer, calls: Vec::new(), questions: Vec::new(), held }
     }
 
     fn receive(&mut self, body: &[u8]) {
@@ -122,7 +124,21 @@ impl Program {
 
     /// Takes what has become true.
     fn poll(&mut self) {
-        while self.session.poll_notice().is_some() {}
+        while let Some(notice) = self.session.poll_notice() {
+            match notice {
+                Notice::DeadlineExceeded(late) => {
+                    let asked = self.questions.iter_mut().find(|asked| asked.question == late);
+                    if let Some(asked) = asked {
+                        asked.abandoned |= !self.session.is_awaited(late);
+                    }
+                }
+                Notice::Down { import, reason } => {
+                    assert!(self.held.contains(&import), "who does not hold it is not told");
+                    assert_eq!(self.session.down(import), Some(reason));
+                }
+                Notice::Freed(_) | Notice::Interrupted(_) => {}
+            }
+        }
         let mut scratch = [0; LIMITS.max_message as usize];
         while let Some(request) = self.session.poll_ready(&mut scratch) {
             let noted = noted(&self.session, request);
@@ -132,10 +148,13 @@ impl Program {
         self.calls.retain(|&call| session.is_open(call));
     }
 
-    fn note(&mut self, (call, holds): (Answer, Vec<Import>)) {
+    fn note(&mut self, Noted { call, holds, lent }: Noted) {
         assert!(!self.calls.contains(&call), "each call starts once");
         self.calls.push(call);
         self.held.extend(holds);
+        for import in lent {
+            assert_eq!(self.session.release(import), Ok(()), "it is there as long as its call");
+        }
     }
 
     fn reply(&mut self, input: &mut Input<'_>) {
@@ -204,6 +223,38 @@ impl Program {
         }
     }
 
+    /// What is in the protocol beside calls: objects that are withdrawn, lent and weak, time that passes, the counted end.
+    fn more(&mut self, input: &mut Input<'_>) {
+        let how = input.byte();
+        let key = ObjectKey(u32::from(how >> 3 & 3));
+        let reasons = [DownReason::Gone, DownReason::Revoked, DownReason::PeerLost, DownReason::Other(9)];
+        match how & 7 {
+            0 | 1 => drop(self.session.revoke(key, reasons[usize::from(how >> 6)])),
+            2 | 3 => {
+                self.now += u64::from(how >> 3) * 10;
+                self.session.advance(self.now);
+            }
+            4 => self.session.shutdown(),
+            _ => {
+                let consequences = [Consequence::Cancel, Consequence::Abandon, Consequence::Late];
+                let deadline = usize::from(how >> 6).checked_sub(1).map(|at| consequences[at]);
+                // A weak reference has a key of its own.
+                let weak = Ref::Weak(ObjectKey(4));
+                let references = [Ref::Borrowed(key), if how & 7 == 7 { weak } else { Ref::Borrowed(key) }];
+                let held = self.held[usize::from(how >> 5) % self.held.len()];
+                let mut call = Call::new(Callee::Import(held), Op::Call).references(&references);
+                if let Some(consequence) = deadline {
+                    call = call.deadline(Deadline { remaining: u32::from(input.byte()), consequence });
+                }
+                let before = self.session.tables();
+                match self.session.call(call, |args| args.reference(1)) {
+                    Ok(question) => self.questions.push(Asked { question, abandoned: false }),
+                    Err(_) => assert_eq!(self.session.tables(), before, "nothing has changed (REF-4)"),
+                }
+            }
+        }
+    }
+
     /// Takes the output, all of which the peer can read.
     fn send(&mut self) {
         loop {
@@ -268,6 +319,9 @@ impl Program {
     fn put_right(&mut self) {
         self.settle();
         for first in [0, 3] {
+            if self.session.ended().is_some() {
+                return;
+            }
             self.fill_with_waiting_calls(first);
             self.settle();
         }
@@ -286,10 +340,19 @@ impl Program {
             let before = self.session.ordinals().0;
             for body in self.peer.amends(self.session.is_resumable()) {
                 self.receive(&body);
-                assert_eq!(self.session.ended(), None, "{body:02x?} is what an honest peer sends");
+                let ended = self.session.ended();
+                assert!(
+                    matches!(ended, None | Some(Ended::Done)),
+                    "{body:02x?} is what an honest peer sends: {ended:?}"
+                );
             }
             self.poll();
             self.send();
+            if self.session.ended().is_some() {
+                // Both have said Goodbye, so that nothing was under way.
+                assert!(self.questions.iter().all(|asked| asked.abandoned), "each call has ended (CLS-2)");
+                return;
+            }
             let quiet = self.session.ordinals().0 == before && self.peer.asked().is_empty();
             if quiet && self.calls.is_empty() && self.held.len() == 1 {
                 break;
@@ -321,14 +384,24 @@ impl Program {
     }
 }
 
-/// What the host keeps of a request: the call, and its holds.
-fn noted(session: &Session<Host>, request: Request<'_>) -> (Answer, Vec<Import>) {
+/// What the host keeps of a request: the call, and its holds; not of what is lent, which goes by itself.
+struct Noted {
+    call: Answer,
+    holds: Vec<Import>,
+    lent: Vec<Import>,
+}
+
+fn noted(session: &Session<Host>, request: Request<'_>) -> Noted {
     let Request { call, handles, args, .. } = request;
     assert_eq!({ args }.count(), args.len());
-    let holds = handles.filter_map(|handle| match (handle, session.resolve(handle)) {
-        (Descriptor::Sender { .. }, Some(Reference::Import(import))) => Some(import),
-        (Descriptor::Weak { .. }, Some(Reference::Weak(import))) => Some(import),
-        _ => None,
-    });
-    (call, holds.collect())
+    let (mut holds, mut lent) = (Vec::new(), Vec::new());
+    for handle in handles {
+        match (handle, session.resolve(handle)) {
+            (Descriptor::Sender { .. }, Some(Reference::Import(import))) => holds.push(import),
+            (Descriptor::Weak { .. }, Some(Reference::Weak(import))) => holds.push(import),
+            (Descriptor::Borrowed { .. }, Some(Reference::Import(import))) => lent.push(import),
+            _ => {}
+        }
+    }
+    Noted { call, holds, lent }
 }

@@ -64,17 +64,40 @@ pub fn message(input: &mut Input<'_>, peer: &Peer) -> Vec<u8> {
             14 => writer.put(&[23, 0, 0]),
             15 => writer.put(&[25]),
             16..=23 => writer.put(&[4, 1 << (head >> 3 & 7)]),
-            24..=29 => writer.put(input.run()),
+            24..=26 => writer.put(input.run()),
+            27 => down(writer, input),
+            28 => {
+                // What was received, or a little less or more.
+                let how = input.byte();
+                writer.byte(24);
+                writer.varint(peer.received.wrapping_add([0, 0, 1, u64::MAX][usize::from(how & 3)]));
+            }
+            29 => peer::resume(writer, input.byte(), peer.got()),
             30 => writer.put(&[0x11, 0, 0, 0]),
             _ => writer.put(&[0x10, 1, 1, 0, 64, 0, 0, 0, 0, 1]),
         },
     })
 }
 
-/// `how`: bit 0 pipelined, 1 handles, 2 a parent, 3 an answer as target, 4 an id that is often in use.
+/// The end of objects of the peer's own: live or not, told already or never sent (REF-8).
+fn down(writer: &mut Writer<'_>, input: &mut Input<'_>) {
+    let how = input.byte();
+    writer.byte(5);
+    for _ in 0..=how & 1 {
+        let which = input.byte();
+        let number = u64::from(which & 7).min(if which & 0x80 == 0 { 5 } else { 7 });
+        match which >> 3 & 7 {
+            7 => writer.put(&[(number << 1 | 1) as u8, 1]),
+            _ => writer.varint(number << 1),
+        }
+        writer.varint([0, 1, 3, 254, 255][usize::from(how >> 1) % 5]);
+    }
+}
+
+/// `how`: bit 0 pipelined, 1 handles, 2 a parent, 3 an answer as target, 4 a deadline.
 fn call(writer: &mut Writer<'_>, how: u8, input: &mut Input<'_>, peer: &Peer) {
-    let [pipelined, handles, parent, answer, _] = [0, 1, 2, 3, 4].map(|bit| how >> bit & 1 == 1);
-    writer.byte(u8::from(pipelined) << 5 | u8::from(handles) << 6 | u8::from(parent) << 7);
+    let [pipelined, handles, parent, answer, deadline] = [0, 1, 2, 3, 4].map(|bit| how >> bit & 1 == 1);
+    writer.byte(u8::from(pipelined) << 5 | u8::from(handles) << 6 | u8::from(parent || deadline) << 7);
     let ids = input.byte();
     // Ids are below 4, for the most part; of our calls 4 are served at most.
     writer.varint(u64::from(ids & if ids & 0xC0 == 0xC0 { 7 } else { 3 }));
@@ -87,11 +110,24 @@ fn call(writer: &mut Writer<'_>, how: u8, input: &mut Input<'_>, peer: &Peer) {
     if handles {
         list(writer, true, input, peer);
     }
+    let due = if deadline { input.byte() } else { 0 };
+    // What is left, and what becomes of the call then, right or not.
+    let left = [4, due >> 2, 6, due & 3];
+    let left = match (deadline, due & 3) {
+        (false, _) => &left[..0],
+        (true, 0) => &left[..2],
+        (true, _) => &left[..],
+    };
+    if !parent && deadline {
+        writer.byte(left.len() as u8);
+        writer.put(left);
+    }
     if parent {
         let asked = peer.asked();
         let id =
             if asked.is_empty() { u16::from(ids >> 4 & 3) } else { asked[usize::from(ids >> 4 & 3) % asked.len()] };
-        writer.put(&[2, 2, id as u8]);
+        writer.put(&[2 + left.len() as u8, 2, id as u8]);
+        writer.put(left);
     }
     values(writer, input);
 }
@@ -135,10 +171,14 @@ fn list(writer: &mut Writer<'_>, of_call: bool, input: &mut Input<'_>, peer: &Pe
             0 => {
                 let which = input.byte();
                 let number = u64::from(which & 7).min(if which & 0x80 == 0 { 5 } else { 7 });
+                // Lent or weak, if so it says.
+                let scope = (which & 0x40 != 0).then_some(u64::from(which >> 3 & 3).min(2));
+                let kind = if scope.is_some() { 3 } else { 0 };
                 match which >> 3 & 7 {
-                    7 => writer.put(&[(number << 3 | 4) as u8, 1]),
-                    _ => writer.varint(number << 3),
+                    7 => writer.put(&[(number << 3 | 4 | kind) as u8, 1]),
+                    _ => writer.varint(number << 3 | kind),
                 }
+                scope.into_iter().for_each(|scope| writer.varint(scope));
             }
             _ if of_call && how & 0x80 != 0 => writer.varint(u64::from(input.byte() & 3) << 3 | 2),
             _ => slot(writer, 3, 1, input, peer),

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use farref_core::dispatch::{Dispatcher, Object, Objects, Root};
 use farref_core::frame::{Split, split};
-use farref_core::message::{Descriptor, DownReason, ErrorCode, Handles, Limits};
+use farref_core::message::{DownReason, ErrorCode, Handles, Limits};
 use farref_core::session::{
     Answer, Call, CallError, Callee, Config, Ended, Event, Import, Kept, Notice, ObjectKey, Question, Receiver, Ref,
     Reference, Request, Return, Session, Storage,
@@ -188,7 +188,12 @@ impl<S: Storage + 'static> Side<S> {
         self.objects.0.contains_key(&key)
     }
 
-    /// Objects that are not permanent.
+    /// Objects that are not permanent, oldest first.
+    pub fn transients(&self) -> impl Iterator<Item = ObjectKey> {
+        self.objects.0.keys().copied().filter(|key| !self.permanent.contains(key))
+    }
+
+    /// How many of these there are.
     pub fn transient(&self) -> usize {
         self.objects.0.len() - self.permanent.len()
     }
@@ -281,7 +286,7 @@ impl<S: Storage + 'static> Side<S> {
                         }
                     }
                     Some(Notice::Interrupted(answer)) => self.interrupted.push(answer),
-                    Some(Notice::DeadlineExceeded(question)) => self.late.push(question),
+                    Some(Notice::DeadlineExceeded(question)) => self.note_late(question),
                     Some(Notice::Down { import, reason }) => self.down.push((import, reason)),
                     None => break,
                 }
@@ -331,11 +336,21 @@ impl<S: Storage + 'static> Side<S> {
         }
         for handle in request.handles {
             // What an answer settled to is not the host's to give back, and what was lent may be gone.
-            if let (Descriptor::Sender { .. }, Some(Reference::Import(import) | Reference::Weak(import))) =
-                (handle, self.session.resolve(handle))
-            {
+            let resolved = handle.of_sender().and_then(|_| self.session.resolve(handle));
+            if let Some(Reference::Import(import) | Reference::Weak(import)) = resolved {
                 let _ = self.session.release(import);
             }
+        }
+    }
+
+    /// Whoever waits for a call that was abandoned then waits no more.
+    fn note_late(&mut self, question: Question) {
+        self.late.push(question);
+        if !self.session.is_awaited(question)
+            && let Some(then) = self.thens.remove(&question)
+        {
+            let failure = Failure { code: ErrorCode::DeadlineExceeded, values: Vec::new() };
+            then(self, Returned { outcome: Err(failure), held: Vec::new(), at: self.now });
         }
     }
 
