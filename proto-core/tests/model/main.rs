@@ -5,6 +5,7 @@
 //! becomes records in a step of its own, so that it is early or late in all ways (ADM-6, ORD-1).
 
 mod check;
+mod forward;
 mod revoke;
 mod shutdown;
 mod state;
@@ -381,4 +382,18 @@ fn model_revoke_of_what_calls_wait_for() {
 fn model_upgrade_crossing_revoke() {
     let setup = revoke::Setup { twice: false, home: false, weak: true, ..REVOKED };
     explore_all("upgrade crossing revoke", setup, |last| format!("{last:?}"));
+}
+
+/// An object of a third peer is handed on, released and handed on again (REF-11, REL-2).
+#[test]
+fn model_release_crossing_forward() {
+    let setup = forward::Setup { calls: 4, revokes: 0 };
+    explore_all("release crossing forward", setup, |last| format!("{last:?}"));
+}
+
+/// It is withdrawn meanwhile (REF-8, REF-11).
+#[test]
+fn model_revoke_crossing_forward() {
+    let setup = forward::Setup { calls: 2, revokes: 1 };
+    explore_all("revoke crossing forward", setup, |last| format!("{last:?}"));
 }
