@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -34,9 +35,11 @@ fn serving(served: &Served, park: &str) -> String {
     format!("env XDG_RUNTIME_DIR={folder} {} --write --park {park}", served.command())
 }
 
+/// Those that are listened to. One has a hidden name until its permissions are set.
 fn sockets(served: &Served) -> Vec<PathBuf> {
     let entries = fs::read_dir(served.0.path().join("farref")).into_iter().flatten();
-    entries.map(|entry| entry.expect("an entry").path()).collect()
+    let entries = entries.map(|entry| entry.expect("an entry"));
+    entries.filter(|entry| !entry.file_name().as_bytes().starts_with(b".")).map(|entry| entry.path()).collect()
 }
 
 /// Writes numbers to a file through one reference, one call for each, while somebody cuts; each is there once in the end.
