@@ -1,12 +1,7 @@
 //! What owned values take in memory: a peer that sends a few bytes must not make a host use hundreds.
 
-use std::alloc::System;
-
+use allocation_counter::measure;
 use farref_core::value::{OwnedValue, Top, Values};
-use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
-
-#[global_allocator]
-static GLOBAL: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 /// As large as what hosts use for references.
 type Owned = OwnedValue<String>;
@@ -14,7 +9,7 @@ type Owned = OwnedValue<String>;
 /// Bytes of memory for each byte of a message.
 const FACTOR: usize = 32;
 
-/// The number stands in SECURITY.md. It is the only test of this program: the counter is everybody's.
+/// The number stands in SECURITY.md.
 #[test]
 fn an_owned_value_takes_at_most_32_bytes_for_each_on_the_wire() {
     assert_eq!(size_of::<Owned>(), FACTOR);
@@ -39,12 +34,9 @@ fn an_owned_value_takes_at_most_32_bytes_for_each_on_the_wire() {
         let wire = pattern.repeat(1000);
         let values = Values::check(&wire, Top::Arguments, 1).unwrap_or_else(|_| panic!("{pattern:02x?} is malformed"));
         let mut owned = Vec::with_capacity(values.len());
-        let region = Region::new(GLOBAL);
-        owned.extend(values.map(|value| Owned::new(value, &mut |_| String::new())));
-        let change = region.change();
-        let on_the_heap = change.bytes_allocated - change.bytes_deallocated;
-        let taken = on_the_heap + owned.len() * size_of::<Owned>();
+        let made = measure(|| owned.extend(values.map(|value| Owned::new(value, &mut |_| String::new()))));
+        let taken = made.bytes_total as usize + owned.len() * size_of::<Owned>();
         assert!(taken <= FACTOR * wire.len(), "{pattern:02x?}: {taken} bytes for {}", wire.len());
-        assert_eq!(change.bytes_reallocated, 0, "{pattern:02x?}: grown");
+        assert_eq!(made.count_total as i64, made.count_current, "{pattern:02x?}: grown");
     }
 }
