@@ -101,6 +101,37 @@ fn a_call_that_crosses_the_withdrawal_or_waits_for_its_turn_is_refused() {
 }
 
 #[test]
+fn what_went_down_while_its_call_waited_is_told_when_that_starts() {
+    let (go_on, goes_on) = mpsc::channel();
+    let goes_on = Mutex::new(goes_on);
+    let kept = Arc::new(Mutex::new(None));
+    let keeps = kept.clone();
+    let keeper: Arc<dyn Object> = Arc::new(Function::inline(move |args| {
+        *keeps.lock().expect("no panic") = args.get(0).cloned().map(proxy);
+        Ok(Value::None)
+    }));
+    let later = Function::new(move |_| {
+        goes_on.lock().expect("no panic").recv_timeout(LIMIT).expect("the test goes on");
+        Ok(Reference::Local(keeper.clone()).into())
+    });
+    let (client, server) = pair(Directory::new(), echo().with("later", "", later));
+    let object = list();
+    let keeper = client.root().promise("later", ()).expect("a promise");
+    let keeping = Args::from([Value::from(Reference::Local(object.clone()))]);
+    let keeping = keeper.start_op(farref_pipe::Op::Call, keeping).expect("a call");
+    assert_eq!(client.root().invoke("echo", [1]), Ok(1.into()), "the reference is there");
+    assert!(client.revoke(&object, DownReason::Revoked));
+    assert_eq!(client.root().invoke("echo", [2]), Ok(2.into()), "so is its end");
+    go_on.send(()).expect("it waits");
+    assert_eq!(keeping.wait(), Ok(Value::None));
+    let held = kept.lock().expect("no panic").take().expect("it was given");
+    assert_eq!(held.lost(), Some(Lost::Down(DownReason::Revoked)));
+    assert_eq!(held.wait_down(LIMIT), Some(Lost::Down(DownReason::Revoked)));
+    drop((held, keeper));
+    until(|| client.is_at_baseline() && server.is_at_baseline());
+}
+
+#[test]
 fn all_monitors_are_told_of_the_end_of_the_session() {
     let object = list();
     let (client, server) = pair(Directory::new(), giving(&object));

@@ -10,6 +10,7 @@ use farref_core::value::{Outcome, Top, Value as Borrowed, ValueError, ValueWrite
 
 use crate::args::{Args, Positional};
 use crate::core::Core;
+use crate::end::Lost;
 use crate::error::Error;
 use crate::object::Object;
 use crate::proxy::Proxy;
@@ -248,7 +249,8 @@ impl Core {
             let _ = self.session.retain(import);
         }
         let proxy = Proxy::new(shared.clone(), import, is_weak);
-        if let Some(lost) = self.lost() {
+        // Of what came with a call that had to wait, the end may have come before the call started.
+        if let Some(lost) = self.lost().or_else(|| self.session.down(import).map(Lost::Down)) {
             self.tell_end(proxy.inner(), lost);
         }
         self.add_proxy(import, proxy.inner());

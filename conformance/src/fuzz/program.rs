@@ -132,8 +132,9 @@ impl Program {
                         asked.abandoned |= !self.session.is_awaited(late);
                     }
                 }
+                // It may be held by a call that waits.
                 Notice::Down { import, reason } => {
-                    assert!(self.held.contains(&import), "who does not hold it is not told");
+                    assert!(self.session.holds(import), "who does not hold it is not told");
                     assert_eq!(self.session.down(import), Some(reason));
                 }
                 Notice::Freed(_) | Notice::Interrupted(_) => {}

@@ -355,7 +355,8 @@ pub enum Notice {
     /// The deadline of this call of ours has passed. Its Return still comes, unless it was to be abandoned then (TIM-3).
     DeadlineExceeded(Question),
     /// This object of the peer, which is held here, is no more or was withdrawn (REF-8). Told once; calls on it fail. It is to
-    /// be released like any other.
+    /// be released like any other. If it came with a call that has to wait, this may come before that call does: whoever
+    /// takes references of a call asks [`Session::down`].
     Down {
         /// The reference.
         import: Import,
