@@ -1,0 +1,249 @@
+//! Sessions over a serial line that loses and changes bytes, in virtual time: both sides are devices.
+
+mod common;
+
+use std::cell::Cell;
+
+use common::{Board, Cut, MADE, Random, Serving, Small, Tasks, Wire, config, until};
+use embassy_futures::join::join;
+use embassy_time::{Duration, Instant, Timer, with_timeout};
+use embedded_io_async::{ErrorType, Write};
+use farref_embassy::{
+    Call, Connection, Ended, Endpoint, Error, LineBuffers, LineConfig, Micro, Op, Peer, Ref, Tables, line_buffer,
+};
+
+type Buffers = LineBuffers<32, { line_buffer(256) }>;
+
+const BASELINE: Tables = Tables { exports: 1, imports: 0, questions: 0, answers: 0 };
+
+/// Bytes in a millisecond, about: 115,200 baud.
+const SPEED: usize = 11;
+
+/// One direction of a line: each byte takes its time, and some runs of them come out as others, fewer or more.
+struct Line<'l> {
+    to: Wire,
+    random: Random,
+    /// One run in so many bytes is disturbed, 0 for none.
+    faults: &'l Cell<u64>,
+    left: u64,
+    disturbed: &'l Cell<usize>,
+}
+
+impl ErrorType for Line<'_> {
+    type Error = Cut;
+}
+
+impl Write for Line<'_> {
+    async fn write(&mut self, bytes: &[u8]) -> Result<usize, Cut> {
+        let bytes = &bytes[..bytes.len().min(SPEED)];
+        let mut came = Vec::new();
+        for &byte in bytes {
+            match self.faults.get() {
+                0 => self.left = 0,
+                faults if self.left == 0 && self.random.below(faults) == 0 => self.left = 64 + self.random.below(193),
+                _ => {}
+            }
+            if self.left == 0 {
+                came.push(byte);
+                continue;
+            }
+            self.left -= 1;
+            self.disturbed.set(self.disturbed.get() + 1);
+            match self.random.below(4) {
+                0 => {}
+                1 => came.push(byte ^ 1 << self.random.below(8)),
+                2 => came.extend([byte, self.random.below(256) as u8]),
+                _ => came.push(0),
+            }
+        }
+        self.to.put(&came);
+        Timer::after_millis(1).await;
+        Ok(bytes.len())
+    }
+
+    async fn flush(&mut self) -> Result<(), Cut> {
+        Ok(())
+    }
+}
+
+/// Two boards on a line for as long as `with` takes, and then until the session is over on both sides.
+fn two(seed: u64, faults: &Cell<u64>, with: impl AsyncFnOnce([&Board<'_>; 2], [Peer<'_>; 2])) -> usize {
+    let connections = [1, 2].map(|peer| Small::new(config(peer)));
+    let boards = connections.each_ref().map(|connection| Board::new(connection.peer()));
+    let wires = [Wire::default(), Wire::default()];
+    let (disturbed, ended) = (Cell::new(0), Cell::new(0));
+    let mut tasks = Tasks::new();
+    for side in 0..2 {
+        let to = Line {
+            to: wires[side].clone(),
+            random: Random::new(seed * 2 + side as u64),
+            faults,
+            left: 0,
+            disturbed: &disturbed,
+        };
+        let (connection, board, from, ended) = (&connections[side], &boards[side], wires[1 - side].clone(), &ended);
+        tasks.spawn(async move {
+            let mut service = Serving::new(board);
+            let endpoint = Endpoint::new(connection, &mut service);
+            let over = endpoint.line(from, to, &mut Buffers::new(), LineConfig::default()).await;
+            assert!(matches!(over, Ended::Done), "seed {seed}: {over:?}");
+            ended.set(ended.get() + 1);
+        });
+    }
+    let peers = connections.each_ref().map(Connection::peer);
+    tasks.run(async {
+        join(peers[0].connected(), peers[1].connected()).await;
+        with([&boards[0], &boards[1]], [peers[0], peers[1]]).await;
+        peers[0].shut_down();
+        until("both sides are done", || ended.get() == 2).await;
+    });
+    disturbed.get()
+}
+
+async fn note(peer: Peer<'_>, numbers: std::ops::Range<i64>) {
+    let log = peer.root().get("log").await.unwrap().remote().unwrap();
+    for number in numbers {
+        assert_eq!(log.call(|writer| writer.int(number)).await.unwrap().int(), Ok(number));
+    }
+}
+
+/// B8: a tenth of the bytes are disturbed, in runs of 64 to 256. Calls go both ways, each is done once and in order, what was
+/// kept is released, and the session ends without loss.
+#[test]
+fn a_tenth_of_the_bytes_are_disturbed() {
+    let mut disturbed = 0;
+    for seed in 0..20 {
+        disturbed += two(seed, &Cell::new(1_440), async |boards, peers| {
+            join(note(peers[0], 0..40), note(peers[1], 0..40)).await;
+            assert!(boards.iter().all(|board| *board.log.borrow() == Vec::from_iter(0..40)), "seed {seed}");
+            // A reference is kept there, called back, and let go.
+            let store = peers[0].root().get("store").await.unwrap().remote().unwrap();
+            let call = Call::new(store.callee(), Op::CallMethod).references(&[Ref::Local(MADE)]);
+            let put = store.perform(call, |writer| {
+                writer.str("put")?;
+                writer.int(1)?;
+                writer.reference(0)
+            });
+            put.await.unwrap().done().unwrap();
+            let kept = boards[1].kept.borrow().get(&1).unwrap().clone();
+            assert_eq!(kept.call(|writer| writer.int(40)).await.unwrap().int(), Ok(40));
+            drop(kept);
+            boards[1].kept.borrow_mut().clear();
+            drop(store);
+            until("it is freed", || boards[0].freed.get() == 1).await;
+            until("all is given back", || peers.iter().all(|peer| peer.tables() == BASELINE)).await;
+        });
+    }
+    assert!(disturbed > 5_000, "{disturbed}");
+}
+
+/// C2: a line that is unplugged for half a minute goes on, and what was under way with it.
+#[test]
+fn a_line_is_unplugged() {
+    let faults = Cell::new(0);
+    two(100, &faults, async |boards, peers| {
+        note(peers[0], 0..5).await;
+        faults.set(1);
+        let start = Instant::now();
+        let called = async {
+            note(peers[0], 5..10).await;
+            start.elapsed().as_secs()
+        };
+        let plugged = async {
+            Timer::after_secs(30).await;
+            assert_eq!(*boards[1].log.borrow(), [0, 1, 2, 3, 4]);
+            faults.set(0);
+        };
+        let (after, ()) = join(called, plugged).await;
+        assert!((30..40).contains(&after), "{after} s");
+        assert_eq!(*boards[1].log.borrow(), Vec::from_iter(0..10));
+    });
+}
+
+/// LNK-22: a side that starts again ends the session before, and the next one begins on the same line. One that falls silent
+/// does so too, after the line's patience, and whoever waits is told.
+#[test]
+fn the_other_side_starts_again() {
+    let (board_side, other) = (Small::new(config(1)), [2, 3].map(|peer| Small::new(config(peer))));
+    let board = Board::new(board_side.peer());
+    let others = other.each_ref().map(|connection| Board::new(connection.peer()));
+    let wires = [Wire::default(), Wire::default()];
+    let ends = Cell::new(Vec::new());
+    let (faults, disturbed) = (Cell::new(0), Cell::new(0));
+    let line = |side: usize| Line {
+        to: wires[side].clone(),
+        random: Random::new(side as u64),
+        faults: &faults,
+        left: 0,
+        disturbed: &disturbed,
+    };
+    let config = LineConfig { patience: 5_000, ..LineConfig::default() };
+    let mut tasks = Tasks::new();
+    tasks.spawn(async {
+        let mut service = Serving::new(&board);
+        let endpoint = Endpoint::new(&board_side, &mut service);
+        let mut buffers = Buffers::new();
+        loop {
+            let ended = endpoint.line(wires[1].clone(), line(0), &mut buffers, config).await;
+            let mut all = ends.take();
+            all.push(ended);
+            ends.set(all);
+        }
+    });
+    tasks.run(async {
+        let mut stale = None;
+        for (round, (connection, board_there)) in other.iter().zip(&others).enumerate() {
+            let mut service = Serving::new(board_there);
+            let endpoint = Endpoint::new(connection, &mut service);
+            let mut buffers = Buffers::new();
+            let (from, to) = (wires[0].clone(), line(1));
+            let carried = endpoint.line(from, to, &mut buffers, config);
+            let used = async {
+                connection.peer().connected().await;
+                note(connection.peer(), 0..3).await;
+                board_side.peer().connected().await;
+                stale = Some(board_side.peer().root().get("log").await.unwrap().remote().unwrap());
+            };
+            // It is switched off in the middle of everything.
+            embassy_futures::select::select(carried, used).await;
+            assert_eq!(board.log.borrow().len(), (round + 1) * 3);
+        }
+        let log = stale.unwrap();
+        let waiting = with_timeout(Duration::from_secs(20), log.call(|writer| writer.int(1))).await;
+        let told = waiting.expect("it is told in time").map(|_| ());
+        assert_eq!(told, Err(Error::Ended { ended: Ended::LinkLost, may_have_started: true }));
+    });
+    assert_eq!(ends.take(), [Ended::PeerRestarted, Ended::LinkLost]);
+    assert_eq!(board.sessions.get(), 2);
+}
+
+/// Noise before, between and after is no session and no harm.
+#[test]
+fn noise_is_no_peer() {
+    let connection = Connection::<Micro<8, 8, 4, 512, 320>, 8, 4, 48>::new(config(1));
+    let board = Board::new(connection.peer());
+    let wires = [Wire::default(), Wire::default()];
+    let mut tasks = Tasks::new();
+    tasks.spawn(async {
+        let mut service = Serving::new(&board);
+        let endpoint = Endpoint::new(&connection, &mut service);
+        let ended = endpoint.line(wires[1].clone(), wires[0].clone(), &mut Buffers::new(), LineConfig::default()).await;
+        panic!("{ended:?}");
+    });
+    tasks.spawn(async {
+        loop {
+            Timer::after_millis(10).await;
+            wires[0].take();
+        }
+    });
+    let mut random = Random::new(7);
+    tasks.run(async {
+        for _ in 0..2_000 {
+            let noise: Vec<u8> = (0..random.below(100)).map(|_| random.below(256) as u8).collect();
+            wires[1].put(&noise);
+            Timer::after_millis(3).await;
+        }
+    });
+    assert!(!connection.peer().is_connected());
+    assert_eq!(board.sessions.get(), 0);
+}
