@@ -25,7 +25,7 @@ use crate::connect::{Patience, fault};
 
 /// How work of a session is done, and who is woken for its output.
 pub(crate) struct Tasks {
-    waker: AtomicWaker,
+    pub waker: AtomicWaker,
     over: Arc<Over>,
     /// Another connection wants to go on with the session.
     is_wanted: AtomicBool,
@@ -171,9 +171,9 @@ const BUFFER: usize = 8 * 1024;
 const LARGE: usize = 256 * 1024;
 const RARE: u32 = 64;
 /// Reads in a row before other tasks get their turn.
-const READS: usize = 16;
+pub(crate) const READS: usize = 16;
 /// How long the last output may take, and how long a peer that was told that it is over may take to hang up.
-const LINGER: Duration = Duration::from_secs(2);
+pub(crate) const LINGER: Duration = Duration::from_secs(2);
 
 /// Carries the bytes until the session is over and everything that could be written is.
 pub(crate) struct Carrier<S> {
@@ -408,13 +408,13 @@ pub(crate) async fn keep_time(link: &Link, tasks: &Tasks) -> Infallible {
 }
 
 /// Tells a session the time, when it has asked for that.
-struct Clock {
+pub(crate) struct Clock {
     next: Option<Pin<Box<Sleep>>>,
 }
 
 impl Clock {
     /// What it has asked for before was for another task, or for a connection that is no more: it is told, and asks again.
-    fn new(link: &Link) -> Self {
+    pub fn new(link: &Link) -> Self {
         let mut clock = Self { next: None };
         clock.set(link.advance(tokio::time::Instant::now().into_std()));
         clock
@@ -429,7 +429,7 @@ impl Clock {
     }
 
     /// Whether it was told.
-    fn poll(&mut self, link: &Link, tasks: &Tasks, cx: &mut Context<'_>) -> bool {
+    pub fn poll(&mut self, link: &Link, tasks: &Tasks, cx: &mut Context<'_>) -> bool {
         let mut was_told = false;
         loop {
             self.set(tasks.take_look());

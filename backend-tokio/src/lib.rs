@@ -45,6 +45,7 @@ mod connect;
 mod driver;
 mod first;
 mod key;
+mod line;
 mod parked;
 mod server;
 #[cfg(feature = "tls")]
@@ -65,6 +66,7 @@ pub use farref_host::{
     Op, Options, PeerIdentity, Pending, Positional, Promise, Proxy, Reference, Resuming, Runs, Tables, Timed, Traffic,
     Value, callers_max_message, is_cancelled,
 };
+pub use line::{LineOptions, connect_line, start_line};
 pub use server::{Counters, Peer, PeerAddress, Server, ServerOptions, Validator};
 #[cfg(feature = "tls")]
 pub use tls::{Authorities, Certificate, Identity, TlsClient, TlsError, TlsServer};

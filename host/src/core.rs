@@ -7,7 +7,7 @@ use std::task::Waker;
 use std::time::Instant;
 
 use farref_core::message::{CloseCode, DownReason, ErrorCode, FinishMode, Limits};
-use farref_core::session::{Config, Ended, Event, Host, Import, Notice, Question, Session, Tables};
+use farref_core::session::{Config, Ended, Event, Host, Import, LinkMode, Notice, Question, Session, Tables};
 
 use crate::budget::Charge;
 use crate::call::Caller;
@@ -20,7 +20,7 @@ use crate::object::Directory;
 use crate::objects::LocalObjects;
 use crate::pool::Garbage;
 use crate::proxy::ProxyInner;
-use crate::resume::{LinkState, PeerIdentity, Resuming};
+use crate::resume::{LinkState, PeerIdentity};
 use crate::serve::{Done, Job, Lanes, Reply};
 use crate::shared::{Dropped, Shared};
 use crate::time::{Clock, Deadline};
@@ -72,6 +72,8 @@ pub(crate) struct Core {
     pub draining: bool,
     /// Who we are, as Hello says it.
     pub own: PeerIdentity,
+    /// Below it is a line that loses messages, which the session does not notice.
+    pub is_on_line: bool,
     /// There is no connection.
     pub parked: Option<Parked>,
     /// Why the session never began.
@@ -86,8 +88,8 @@ pub(crate) struct Parked {
 }
 
 impl Core {
-    pub fn new(directory: Directory, options: &Options, now: Instant) -> Self {
-        let config = config(options);
+    pub fn new(directory: Directory, options: &Options, link: LinkMode, now: Instant) -> Self {
+        let config = config(options, link);
         Self {
             session: Session::new(config),
             objects: LocalObjects::new(Arc::new(directory)),
@@ -116,6 +118,7 @@ impl Core {
             deaf: false,
             draining: false,
             own: PeerIdentity { peer: config.peer.into_bytes(), incarnation: config.incarnation },
+            is_on_line: link == LinkMode::Line,
             parked: None,
             failed: None,
         }
@@ -408,7 +411,8 @@ impl Core {
         self.tell_all_ends(ended);
         for (question, caller) in mem::take(&mut self.calls).into_iter().flatten() {
             // What waits for a connection that is there still goes out, before a Close or to a peer that only hung up.
-            let may_have_started = self.session.is_up() || self.session.may_have_started(question);
+            let goes_out = self.session.is_up() && !(self.is_on_line && is_line_over(ended));
+            let may_have_started = goes_out || self.session.may_have_started(question);
             let error = if may_have_started { Error::Ended(ended) } else { Error::NeverStarted(ended) };
             caller.settle(Err(error), self);
         }
@@ -420,12 +424,17 @@ impl Core {
     }
 }
 
+/// Whether a line carries nothing more of a session that has ended so (LNK-22, LNK-26).
+fn is_line_over(ended: Ended) -> bool {
+    matches!(ended, Ended::LinkLost | Ended::PeerRestarted)
+}
+
 /// What a proxy takes, a call to the peer, and a session without either, with its task.
 const OF_A_PROXY: usize = 128;
 const OF_A_CALL: usize = 256;
 const OF_A_SESSION: usize = 4096;
 
-fn config(options: &Options) -> Config {
+fn config(options: &Options, link: LinkMode) -> Config {
     let PeerIdentity { peer, incarnation } = options.identity.unwrap_or_else(PeerIdentity::random);
     Config {
         limits: Limits {
@@ -443,7 +452,7 @@ fn config(options: &Options) -> Config {
         store_bytes: options.store,
         peer: uuid::Uuid::from_bytes(peer),
         incarnation,
-        link: Resuming::mode(options.resume.as_ref()),
+        link,
         // A side that bears any silence pings for one that does not.
         patience: Some(options.patience.unwrap_or_default().as_millis().min(u32::MAX.into()) as u32),
     }

@@ -22,6 +22,7 @@ mod current;
 mod end;
 mod error;
 mod function;
+mod line;
 mod link;
 mod many;
 mod object;
@@ -53,6 +54,7 @@ pub use farref_core::key::{BadKey, Failure as KeyFailure, Key, Refusal as KeyRef
 pub use farref_core::message::{CloseCode, DownReason, ErrorCode, Op};
 pub use farref_core::session::{CallError, Ended, Tables};
 pub use function::{AsyncFunction, Function};
+pub use line::{Line, Sent};
 pub use link::{Driver, Link, Output, Received, Taken, WeakLink};
 pub use object::{Action, Async, AsyncObject, Directory, Member, Object, Runs};
 pub use opening::{Begun, Opening, session_gone};

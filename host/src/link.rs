@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 
 use farref_core::frame::{Split, split};
 use farref_core::message::{CloseCode, Resume};
-use farref_core::session::ResumeRefused;
+use farref_core::session::{LinkMode, ResumeRefused};
 
 use crate::connection::{Connection, Options};
 use crate::core::{Core, Parked};
 use crate::error::Error;
 use crate::object::Directory;
 use crate::pool::Work;
-use crate::resume::PeerIdentity;
+use crate::resume::{PeerIdentity, Resuming};
 use crate::serve::{Job, Reply};
 use crate::shared::Shared;
 
@@ -118,7 +118,13 @@ impl WeakLink {
 impl Link {
     /// A session whose peer finds `directory`.
     pub fn new(directory: Directory, options: &Options, driver: Arc<dyn Driver>) -> Self {
-        Self(Shared::new(directory, options, driver))
+        Self(Shared::new(directory, options, Resuming::mode(options.resume.as_ref()), driver))
+    }
+
+    /// The same on a line that loses what is sent: a [`Line`](crate::Line) drives it, in the place of [`Self::receive`] and
+    /// [`Self::take_output`], and makes up for what is lost.
+    pub fn on_line(directory: Directory, options: &Options, driver: Arc<dyn Driver>) -> Self {
+        Self(Shared::new(directory, options, LinkMode::Line, driver))
     }
 
     /// The handle for users. When its last clone is dropped, the session is closed; so there is to be one such handle.
@@ -146,10 +152,7 @@ impl Link {
             match split(rest, most) {
                 Split::Record { body, rest: behind } => {
                     rest = behind;
-                    is_over = core.take_record(shared, body).is_err();
-                    core.take_ready(shared);
-                    core.charge(shared);
-                    is_over |= core.ending;
+                    is_over = core.take(shared, body);
                     // Calls that follow may be for its answer. A few others are run together, between two turns of the lock.
                     if core.inline.len() >= TOGETHER || core.inline.last().is_some_and(Job::is_pipelined) {
                         core = shared.run_inline(core);
@@ -166,16 +169,9 @@ impl Link {
         if core.parked.is_some() && core.session.is_up() {
             core.is_up_again(shared);
         }
-        if core.session.room() > room {
-            // The peer has acknowledged something.
-            core.retry_unsent(shared);
-            shared.tell_of_room();
-        }
-        core = shared.run_inline(core);
+        core = shared.look_after(core, room);
         let used = stream.len() - rest.len();
         shared.count(stream, used, &mut core.heard_hello);
-        core.take_notices(shared);
-        shared.tell(&mut core);
         if is_over {
             shared.changed.notify(usize::MAX);
         }
@@ -436,7 +432,15 @@ impl Link {
 }
 
 impl Core {
-    fn is_up_again(&mut self, shared: &Shared) {
+    /// Takes a record, and what it lets go on; true if the session is over then.
+    pub(crate) fn take(&mut self, shared: &Arc<Shared>, body: &[u8]) -> bool {
+        let is_over = self.take_record(shared, body).is_err();
+        self.take_ready(shared);
+        self.charge(shared);
+        is_over || self.ending
+    }
+
+    pub(crate) fn is_up_again(&mut self, shared: &Shared) {
         self.parked = None;
         shared.changed.notify(usize::MAX);
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use event_listener::{Event as Bell, EventListener, IntoNotification, Listener};
 use farref_core::frame::{Split, split};
 use farref_core::message::{CloseCode, DownReason};
-use farref_core::session::{Import, ObjectKey, Question};
+use farref_core::session::{Import, LinkMode, ObjectKey, Question};
 
 use crate::budget::Budget;
 use crate::call;
@@ -69,10 +69,10 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    pub fn new(directory: Directory, options: &Options, driver: Arc<dyn Driver>) -> Arc<Self> {
+    pub fn new(directory: Directory, options: &Options, link: LinkMode, driver: Arc<dyn Driver>) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             me: me.clone(),
-            core: Mutex::new(Core::new(directory, options, driver.now())),
+            core: Mutex::new(Core::new(directory, options, link, driver.now())),
             dropped: Mutex::default(),
             has_dropped: AtomicBool::new(false),
             changed: Bell::new(),
@@ -184,6 +184,20 @@ impl Shared {
             done.drain(..).for_each(|done| core.finish(self, done));
             core.done = done;
         }
+        core
+    }
+
+    /// Looks after what records of the peer's may have changed: room for output, of which there was so much before, calls
+    /// that run here, and objects that nobody holds any more.
+    pub fn look_after<'s>(self: &'s Arc<Self>, mut core: MutexGuard<'s, Core>, room: usize) -> MutexGuard<'s, Core> {
+        if core.session.room() > room {
+            // The peer has acknowledged something.
+            core.retry_unsent(self);
+            self.tell_of_room();
+        }
+        core = self.run_inline(core);
+        core.take_notices(self);
+        self.tell(&mut core);
         core
     }
 
