@@ -47,6 +47,8 @@ mod first;
 mod key;
 mod line;
 mod parked;
+#[cfg(feature = "serial")]
+mod port;
 mod server;
 #[cfg(feature = "tls")]
 mod tls;
@@ -67,6 +69,8 @@ pub use farref_host::{
     Value, callers_max_message, is_cancelled,
 };
 pub use line::{LineOptions, connect_line, start_line};
+#[cfg(feature = "serial")]
+pub use port::{SerialPortInfo, UsbInfo, connect_serial, serial_ports};
 pub use server::{Counters, Peer, PeerAddress, Server, ServerOptions, Validator};
 #[cfg(feature = "tls")]
 pub use tls::{Authorities, Certificate, Identity, TlsClient, TlsError, TlsServer};

@@ -65,14 +65,20 @@ impl LineOptions {
         }
     }
 
+    /// An error if a session with these options cannot be had on such a line.
+    pub(crate) fn check(&self, options: &Options) -> Result<(), Error> {
+        const WHY: &str = "a key cannot be checked on a line that may lose bytes (SPEC section 14)";
+        match &options.key {
+            Some(_) => Err(Error::Io(std::io::ErrorKind::Unsupported, WHY.to_owned())),
+            None => Ok(()),
+        }
+    }
+
     /// The options of a session on such a line.
     fn limit(&self, options: Options) -> Result<Options, Error> {
         /// For how long silence is borne, if nobody says.
         const SILENCE: Duration = Duration::from_secs(30);
-        if options.key.is_some() {
-            const WHY: &str = "a key cannot be checked on a line that may lose bytes (SPEC section 14)";
-            return Err(Error::Io(std::io::ErrorKind::Unsupported, WHY.to_owned()));
-        }
+        self.check(&options)?;
         // A line that is unplugged is silent, and is waited for.
         let park = options.resume.as_ref().map(|resuming| resuming.park);
         let patience = match (options.patience, park) {

@@ -1,5 +1,7 @@
 //! Many sessions with whoever connects: listening, limits for all of them together, and a graceful end.
 
+mod line;
+
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io;
@@ -186,6 +188,8 @@ struct Inner {
     state: Mutex<State>,
     /// Sessions that are open, or none any more since it has shut down.
     open: watch::Sender<Option<usize>>,
+    /// Whether it shuts down, for lines between two sessions.
+    leaving: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -241,7 +245,8 @@ impl Server {
         options.connection.identity.get_or_insert_with(PeerIdentity::random);
         let threads = Arc::new(Threads::new(options.threads));
         let (open, _) = watch::channel(Some(0));
-        Self(Arc::new(Inner { directory, options, threads, state: Mutex::default(), open }))
+        let leaving = watch::Sender::new(false);
+        Self(Arc::new(Inner { directory, options, threads, state: Mutex::default(), open, leaving }))
     }
 
     /// Listens on TCP, without encryption: see SECURITY.md for who can listen in. Port 0 is any free one; the address is told.
@@ -356,7 +361,7 @@ impl Server {
         {
             oldest.abort();
         }
-        Some(Place { server: self.clone(), id, has_failed: true })
+        Some(Place { server: self.clone(), id, is_on_line: false, has_failed: true })
     }
 
     /// Withdraws an object from the peers of all sessions that are open: see [`Connection::revoke`]. Tells how many held it.
@@ -394,6 +399,7 @@ impl Server {
             let links = sessions.iter().map(|(id, open)| (parked.has(*id), open.link.clone()));
             links.partition(|(is_parked, _)| *is_parked)
         };
+        self.0.leaving.send_replace(true);
         parked.iter().for_each(|(_, link)| link.close(CloseCode::Leaving));
         let sessions: Vec<_> = sessions.into_iter().map(|(_, link)| link).collect();
         // All of them first, and then each is waited for.
@@ -539,6 +545,7 @@ impl Carrying<'_> {
 struct Place {
     server: Server,
     id: u64,
+    is_on_line: bool,
     /// It did not become a session and was not turned away.
     has_failed: bool,
 }
@@ -657,10 +664,10 @@ impl Place {
         }
         // If it is there no more, it has just been ended, and the task will not go on.
         let place = state.handshakes.iter().position(|(id, _)| *id == self.id);
-        let is_admitted = state.sessions.len() < options.connections && !state.is_leaving;
-        let place = place.filter(|_| is_admitted);
-        if let Some(place) = place {
-            drop(state.handshakes.remove(place));
+        let is_there = self.is_on_line || place.is_some();
+        let is_admitted = is_there && state.sessions.len() < options.connections && !state.is_leaving;
+        if is_admitted {
+            place.and_then(|place| state.handshakes.remove(place));
             state.tokens.extend(open.token.map(|token| (token, self.id)));
             state.sessions.insert(self.id, open);
             state.counters.sessions += 1;
@@ -670,7 +677,7 @@ impl Place {
         drop(state);
         before.iter().for_each(|open| open.link.peer_restarted());
         evicted.iter().for_each(Open::end);
-        place.is_some()
+        is_admitted
     }
 
     /// It stays among the handshakes while its peer is told, so that there are never too many of these either.

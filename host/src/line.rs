@@ -93,7 +93,9 @@ impl Line {
         if length > 0 && core.session.peer().is_some() {
             shared.bytes.fetch_add(length as u64, Ordering::Relaxed);
         }
-        let is_over = length == 0 && core.ending && self.has_said_all(core.session.has_output());
+        // A peer that was never there has no session that could end.
+        let has_peer = core.session.peer().is_some();
+        let is_over = length == 0 && core.ending && (!has_peer || self.has_said_all(core.session.has_output()));
         if is_over && !core.said_all {
             core.said_all = true;
             shared.changed.notify(usize::MAX);
@@ -123,11 +125,6 @@ impl Line {
         self.epoch.checked_add(Duration::from_millis(self.serial.poll_timeout()?))
     }
 
-    /// Whether each side has the other's Hello, as far as this side knows.
-    pub fn is_up(&self) -> bool {
-        self.serial.is_up()
-    }
-
     /// The line was unplugged, say: nothing can be sent until [`Self::found`]. The session does not notice, but users are told.
     pub fn lost(&self) {
         let mut core = self.shared.lock();
@@ -146,8 +143,7 @@ impl Line {
     /// Whether the peer need not be told anything more, or cannot be.
     fn has_said_all(&self, has_output: bool) -> bool {
         let is_cut = matches!(self.serial.ended(), Some(Ended::PeerRestarted | Ended::LinkLost));
-        // A peer that was never there has no session that could end.
-        is_cut || !self.serial.is_up() || self.serial.is_settled() && !has_output
+        is_cut || self.serial.is_settled() && !has_output
     }
 
     fn at(&self, now: Instant) -> u64 {

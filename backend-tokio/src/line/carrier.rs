@@ -46,6 +46,17 @@ impl<S: Stream> Wire<S> {
         Ok(Self { stream: Some(stream), open: Some(Box::new(move || Box::pin(open()))), unsent: |_| None })
     }
 
+    /// That knows how many bytes it has not sent.
+    #[cfg(feature = "serial")]
+    pub fn with_unsent(self, unsent: fn(&S) -> Option<usize>) -> Self {
+        Self { unsent, ..self }
+    }
+
+    /// Whether there is nothing to carry anything.
+    pub fn is_lost(&self) -> bool {
+        self.stream.is_none()
+    }
+
     /// Opens it again, if it can be; tries until it is there, or too often, and tells what goes wrong.
     pub async fn open_again(
         &mut self,
@@ -124,6 +135,11 @@ impl LineCarrier {
     /// The session.
     pub fn link(&self) -> &Link {
         &self.link
+    }
+
+    /// The tasks of the session.
+    pub fn tasks(&self) -> &Arc<Tasks> {
+        &self.tasks
     }
 
     /// Until the session is over. The line is left to who comes next, if it is still there.

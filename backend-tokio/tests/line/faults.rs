@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use farref_conformance::sim::Random;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex};
+use tokio::sync::mpsc;
 
 /// What happens to frames, and to bytes wherever they stand.
 #[derive(Clone, Copy, Debug, Default)]
@@ -68,48 +69,124 @@ pub async fn connect(
     }
 }
 
+/// Where one side can be plugged in again and again, while the other one stays.
+#[derive(Clone)]
+pub struct Socket {
+    plugs: mpsc::UnboundedSender<Option<DuplexStream>>,
+}
+
+impl Socket {
+    /// A socket, and the side that stays.
+    pub fn new(faults: Faults, seed: u64) -> (Self, DuplexStream) {
+        let (plugs, plugged) = mpsc::unbounded_channel();
+        let (far, stays) = duplex(256);
+        tokio::spawn(Self::run(plugged, far, faults, seed));
+        (Self { plugs }, stays)
+    }
+
+    /// Plugs somebody in; who was there before is out.
+    pub fn plug(&self) -> DuplexStream {
+        let (near, plugged) = duplex(256);
+        self.plugs.send(Some(plugged)).expect("the socket is there");
+        near
+    }
+
+    /// Nobody is plugged in.
+    pub fn unplug(&self) {
+        self.plugs.send(None).expect("the socket is there");
+    }
+
+    async fn run(
+        mut plugged: mpsc::UnboundedReceiver<Option<DuplexStream>>,
+        mut far: DuplexStream,
+        faults: Faults,
+        seed: u64,
+    ) {
+        let plug = Plug::default();
+        let [mut there, mut back] = [seed, !seed].map(|seed| Direction::new(faults, &plug, seed));
+        let (mut near, mut buffers) = (None, [[0; 100]; 2]);
+        loop {
+            let [from_near, from_far] = &mut buffers;
+            tokio::select! {
+                plugged = plugged.recv() => match plugged {
+                    Some(plugged) => near = plugged,
+                    None => return,
+                },
+                count = read(&mut near, from_near) => match count {
+                    0 => near = None,
+                    _ if far.write_all(&there.pass(&from_near[..count])).await.is_err() => return,
+                    _ => {}
+                },
+                count = far.read(from_far) => match (count, &mut near) {
+                    (Ok(0) | Err(_), _) => return,
+                    (Ok(count), Some(stream)) => {
+                        if stream.write_all(&back.pass(&from_far[..count])).await.is_err() {
+                            near = None;
+                        }
+                    }
+                    (Ok(_), None) => {}
+                },
+            }
+        }
+    }
+}
+
+/// What comes from who is plugged in; 0 when they leave.
+async fn read(near: &mut Option<DuplexStream>, buffer: &mut [u8]) -> usize {
+    match near {
+        Some(near) => near.read(buffer).await.unwrap_or(0),
+        None => std::future::pending().await,
+    }
+}
+
 struct Direction {
     faults: Faults,
     plug: Plug,
     random: Random,
+    /// What came of a frame.
+    frame: Vec<u8>,
     /// Bytes of the burst that are still to come.
     burst: u64,
 }
 
 impl Direction {
     fn new(faults: Faults, plug: &Plug, seed: u64) -> Self {
-        Self { faults, plug: plug.clone(), random: Random::new(seed), burst: 0 }
+        Self { faults, plug: plug.clone(), random: Random::new(seed), frame: Vec::new(), burst: 0 }
     }
 
     async fn carry(mut self, mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
-        let mut frame = Vec::new();
         let mut buffer = [0; 100];
         loop {
             let Ok(count @ 1..) = from.read(&mut buffer).await else { return };
-            for &byte in &buffer[..count] {
-                frame.push(byte);
-                if byte == 0 && !self.hand_on(&std::mem::take(&mut frame), &mut to).await {
-                    return;
-                }
+            if to.write_all(&self.pass(&buffer[..count])).await.is_err() {
+                return;
             }
         }
     }
 
-    async fn hand_on(&mut self, frame: &[u8], to: &mut (impl AsyncWrite + Unpin)) -> bool {
-        let copies = match self.random.below(1000) {
+    /// What becomes of these bytes.
+    fn pass(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut passed = Vec::new();
+        for &byte in bytes {
+            self.frame.push(byte);
+            if byte == 0 {
+                let frame = std::mem::take(&mut self.frame);
+                for _ in 0..self.copies() {
+                    frame.iter().for_each(|&byte| self.disturb(byte, &mut passed));
+                }
+            }
+        }
+        passed
+    }
+
+    /// How often a frame comes.
+    fn copies(&mut self) -> usize {
+        match self.random.below(1000) {
             _ if self.plug.0.is_pulled.load(Ordering::SeqCst) => 0,
             dice if dice < self.faults.lost => 0,
             dice if dice < self.faults.lost + self.faults.repeated => 2,
             _ => 1,
-        };
-        for _ in 0..copies {
-            let mut bytes = Vec::with_capacity(frame.len());
-            frame.iter().for_each(|&byte| self.disturb(byte, &mut bytes));
-            if to.write_all(&bytes).await.is_err() {
-                return false;
-            }
         }
-        true
     }
 
     fn disturb(&mut self, byte: u8, bytes: &mut Vec<u8>) {

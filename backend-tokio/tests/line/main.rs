@@ -1,16 +1,20 @@
 //! LNK-20 to LNK-27, FRM-3: sessions over lines that lose, change and repeat bytes.
 
+#[cfg(all(unix, feature = "serial"))]
+mod cable;
 mod faults;
+mod served;
 
+use std::io::ErrorKind;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use farref_conformance::sim::Random;
 use farref_tokio::{
-    AsyncFunction, CloseCode, Connection, Directory, Ended, Error, Function, LineOptions, Options, Proxy, Reference,
-    Remote, Value, start_line,
+    AsyncFunction, CloseCode, Connection, Directory, Ended, Error, Function, Key, LineOptions, Options, Proxy,
+    Reference, Remote, Value, start_line,
 };
-use tokio::io::DuplexStream;
+use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 
 use faults::{BAD, Faults, Plug, line};
 
@@ -221,4 +225,63 @@ async fn a_line_that_is_silent_for_a_while_goes_on() {
     let lost = root.invoke("note", [5]).await.expect_err("for too long");
     assert_eq!((lost.ended(), lost.may_have_started()), (Some(Ended::LinkLost), true));
     assert!(matches!(sides[1].connection.closed().await, Ended::Silent | Ended::LinkLost));
+}
+
+/// Somebody who asks for a key is told that there is none on a line.
+#[tokio::test]
+async fn a_key_is_refused_on_a_line() {
+    let (near, _far) = duplex(64);
+    let options = Options { key: Some(Key::new(&[7; 32]).expect("a key")), ..Options::default() };
+    let refused = start_line(near, Directory::new(), options, LineOptions::default()).await.expect_err("a key");
+    assert!(matches!(&refused, Error::Io(ErrorKind::Unsupported, text) if text.contains("key")), "{refused}");
+}
+
+/// What is told of a line without a peer: nothing comes, something else comes, what is said comes back, or it ends.
+#[tokio::test(start_paused = true)]
+async fn what_is_no_peer_is_told() {
+    let begin = |near| start_line(near, Directory::new(), Options::default(), LineOptions::default());
+    let told = |begun: Result<Connection, Error>| begun.expect_err("nobody is there").to_string();
+
+    let (near, _far) = duplex(64);
+    assert_eq!(told(begin(near).await), "nobody answered within 10s");
+
+    let (near, mut far) = duplex(64);
+    let babble = async {
+        // It ends with the session.
+        while far.write_all(b"U-Boot 2026.01 console>").await.is_ok() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    let (begun, ()) = tokio::join!(begin(near), babble);
+    let told_of_noise = told(begun);
+    assert!(told_of_noise.contains("bytes came that are no farref: is it the right baud rate?"), "{told_of_noise}");
+
+    let (near, far) = duplex(4096);
+    tokio::spawn(async move {
+        let (mut from, mut to) = tokio::io::split(far);
+        tokio::io::copy(&mut from, &mut to).await
+    });
+    let told_of_echo = told(begin(near).await);
+    assert!(told_of_echo.contains("none for us: is it an echo?"), "{told_of_echo}");
+
+    let (near, far) = duplex(64);
+    drop(far);
+    assert_eq!(begin(near).await.expect_err("the line has ended"), Error::NoPeer);
+}
+
+/// Frames leave at the speed of the line, and no sooner.
+#[tokio::test(start_paused = true)]
+async fn frames_are_paced() {
+    let slow = LineOptions { max_message: 256, ..LineOptions::at(9600) };
+    let sides = sides(Faults::default(), &Plug::default(), 1, slow).await;
+    let root = sides[0].connection.root();
+    let (begin, before) = (tokio::time::Instant::now(), sides[0].connection.traffic().bytes);
+    for number in 0..50 {
+        assert_eq!(root.invoke("note", [number]).await, Ok(number.into()));
+    }
+    // Each side sends half of them, and a frame only when the one before has left.
+    let bytes = sides[0].connection.traffic().bytes - before;
+    let line = Duration::from_micros(bytes / 2 * 10 * 1_000_000 / 9600);
+    let took = begin.elapsed();
+    assert!(took >= line * 9 / 10 && took <= line * 3, "{bytes} bytes in {took:?}, {line:?} at least");
 }
