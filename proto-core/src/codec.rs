@@ -116,11 +116,10 @@ impl<'b> Writer<'b> {
 
     /// Appends bytes.
     pub fn put(&mut self, bytes: &[u8]) {
-        let end = self.length.saturating_add(bytes.len());
-        if let Some(room) = self.bytes.get_mut(self.length..end) {
+        if let Some(room) = self.bytes.get_mut(self.length..).and_then(|free| free.get_mut(..bytes.len())) {
             room.copy_from_slice(bytes);
         }
-        self.length = end;
+        self.length = self.length.saturating_add(bytes.len());
     }
 
     /// Appends one byte.
@@ -168,6 +167,15 @@ impl<'b> Writer<'b> {
     /// The bytes written, if they all fitted.
     pub fn written(&self) -> Option<&[u8]> {
         self.bytes.get(..self.length)
+    }
+}
+
+/// Moves the bytes from `from` up to `end` down to `to`. Unlike `copy_within` it cannot panic, and the compiler sees that.
+pub(crate) fn move_down(bytes: &mut [u8], from: usize, end: usize, to: usize) {
+    if let (Some(bytes), Some(distance)) = (bytes.get_mut(to..end), from.checked_sub(to))
+        && distance <= bytes.len()
+    {
+        bytes.copy_within(distance.., 0);
     }
 }
 

@@ -7,12 +7,14 @@ use std::{
 };
 
 mod conformance;
+mod elf;
 mod fuzz;
 mod mutate;
 mod no_alloc;
 mod races;
 mod setup;
 mod shell;
+mod size;
 mod soak;
 mod spec;
 mod test;
@@ -27,6 +29,7 @@ usage: cargo xtask COMMAND
   mutate    whether tests notice rules that are not kept: each patch in conformance/mutations, or [NAME]...
   soak      ten minutes of mixed load over connections that are cut, or [--minutes N] [--seed N]: is memory flat?
   no-alloc  link a bare program with the core for three chips, without an allocator
+  size      what the layers of the core take on three chips, against the budgets; [--write] into README.md
   setup     only install what `test` would miss
 ";
 
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         ["mutate", names @ ..] => mutate::run(&root, names),
         ["soak", arguments @ ..] => soak::run(&root, arguments),
         ["no-alloc"] => no_alloc::run(&root),
+        ["size", arguments @ ..] => size::run(&root, arguments),
         ["setup"] => setup::run(&root),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");

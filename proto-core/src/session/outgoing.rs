@@ -10,7 +10,7 @@
 use core::hash::{Hash, Hasher};
 
 use super::storage::Buffer;
-use crate::codec::{Writer, varint_len};
+use crate::codec::{Writer, move_down, varint_len};
 use crate::frame::{Split, split};
 use crate::message::Message;
 use crate::value::ValueError;
@@ -243,7 +243,7 @@ impl<B: Buffer> Outgoing<B> {
     }
 
     fn move_to_front(&mut self) {
-        self.buffer.bytes_mut().copy_within(self.start..self.end, 0);
+        move_down(self.buffer.bytes_mut(), self.start, self.end, 0);
         self.whole -= self.start;
         self.next -= self.start;
         self.end -= self.start;
@@ -269,7 +269,7 @@ impl<B: Buffer> Outgoing<B> {
             Writer::new(room).varint(length as u64);
         }
         if self.end + prefix != at {
-            bytes.copy_within(at..at + length, self.end + prefix);
+            move_down(bytes, at, at + length, self.end + prefix);
         }
         let body = bytes.get(self.end + prefix..).unwrap_or_default();
         self.sent += u64::from(Message::is_sequenced(body));

@@ -6,6 +6,8 @@
 use core::fmt::Debug;
 use core::hash::{Hash, Hasher};
 
+use crate::codec::move_down;
+
 use super::entry::{Answer, Export, Import, ObjectKey, Question};
 
 /// A run of entries, addressed by number, that never shrinks.
@@ -230,10 +232,8 @@ impl<const N: usize> Store for FixedStore<N> {
     fn remove(&mut self, key: u32) {
         if let Some((at, length)) = self.place(key) {
             let end = at + 8 + length;
-            if end <= self.used && self.used <= N {
-                self.bytes.copy_within(end..self.used, at);
-                self.used -= end - at;
-            }
+            move_down(&mut self.bytes, end, self.used, at);
+            self.used -= end - at;
         }
     }
 }

@@ -1,0 +1,61 @@
+//! The lamp over a stream that keeps bytes: the core and its dispatcher.
+
+#![no_std]
+#![no_main]
+
+use farref_core::frame::{Split, split};
+use farref_core::session::{Event, LinkMode};
+use farref_size::lamp::{Device, Lamp, device, notice, serve};
+use farref_size::{MAX_MESSAGE, Uart};
+use static_cell::{ConstStaticCell, StaticCell};
+
+static RECEIVED: ConstStaticCell<[u8; MAX_MESSAGE + 8]> = ConstStaticCell::new([0; MAX_MESSAGE + 8]);
+static DEVICE: StaticCell<Device> = StaticCell::new();
+
+#[unsafe(no_mangle)]
+pub extern "C" fn _start() -> ! {
+    if let (Some(device), Some(received)) = (DEVICE.try_init_with(|| device(LinkMode::Off)), RECEIVED.try_take()) {
+        run(device, received);
+    }
+    loop {
+        core::hint::spin_loop();
+    }
+}
+
+fn run(device: &mut Device, received: &mut [u8]) {
+    let mut uart = Uart;
+    let mut lamp = Lamp::default();
+    let mut length = 0;
+    while device.ended().is_none() {
+        length += uart.read(received.get_mut(length..).unwrap_or_default());
+        let mut rest = received.get(..length).unwrap_or_default();
+        loop {
+            let body = match split(rest, MAX_MESSAGE as u32) {
+                Split::Record { body, rest: behind } => {
+                    rest = behind;
+                    body
+                }
+                Split::Incomplete => break,
+                Split::Bad => &[],
+            };
+            match device.handle(body) {
+                Ok(Some(Event::Request(request))) => serve(device, &mut lamp, &request),
+                Ok(_) => {}
+                Err(_) => break,
+            }
+        }
+        let used = length.saturating_sub(rest.len()).min(received.len());
+        length -= used;
+        received.copy_within(used.., 0);
+        notice(device, &mut lamp);
+        loop {
+            let output = device.transmit();
+            if output.is_empty() {
+                break;
+            }
+            uart.write(output);
+            let count = output.len();
+            device.transmitted(count);
+        }
+    }
+}
