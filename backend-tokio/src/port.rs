@@ -103,7 +103,7 @@ fn cannot_open(path: &str, baud: u32, error: &tokio_serial::Error) -> Error {
         ErrorKind::Io(kind) => (kind, error.to_string()),
         ErrorKind::Unknown => (Io::Other, error.to_string()),
     };
-    Error::Io(kind, format!("{path}: {why}"))
+    Error::Io(kind, why)
 }
 
 #[cfg(unix)]
@@ -128,7 +128,9 @@ fn is_no_port(_: &str) -> bool {
 fn not_permitted(path: &str) -> String {
     use std::os::unix::fs::MetadataExt;
     const OF_GROUP: u32 = 0o060;
-    let group = std::fs::metadata(path).ok().filter(|facts| facts.mode() & OF_GROUP == OF_GROUP).and_then(|facts| {
+    // Nobody is told to join the administrator's.
+    let is_for_group = |facts: &std::fs::Metadata| facts.mode() & OF_GROUP == OF_GROUP && facts.gid() != 0;
+    let group = std::fs::metadata(path).ok().filter(is_for_group).and_then(|facts| {
         let groups = std::fs::read_to_string("/etc/group").ok()?;
         group_name(&groups, facts.gid()).map(str::to_owned)
     });
@@ -156,7 +158,7 @@ fn group_name(groups: &str, id: u32) -> Option<&str> {
 }
 
 /// A serial port of this machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SerialPortInfo {
     /// What it is opened by, such as `/dev/ttyACM0`.
@@ -166,7 +168,7 @@ pub struct SerialPortInfo {
 }
 
 /// What a device on USB says of itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UsbInfo {
     /// Who has made it.

@@ -32,6 +32,8 @@ pub enum Command {
     Get(GetArgs),
     /// Copy a file of this side to a peer
     Put(PutArgs),
+    /// List the serial ports of this machine, and what is plugged in there
+    Ports(PortsArgs),
     /// Print what a shell needs to complete this program's command lines
     #[command(after_help = EXIT_CODES)]
     Completions {
@@ -77,7 +79,8 @@ pub struct ClientArgs {
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub timeout: Option<Duration>,
     /// When the connection is lost, try so long to go on over another one. The server has to keep the session meanwhile; what
-    /// --listen serves does, and with ssh: and pipe: what was started with --park, which an ssh: URL without a command is
+    /// --listen serves does, and with ssh: and pipe: what was started with --park, which an ssh: URL without a command is; a
+    /// serial port that is unplugged is opened again
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub resume: Option<Duration>,
     #[command(flatten)]
@@ -116,6 +119,15 @@ pub struct LsArgs {
     pub url: String,
     #[command(flatten)]
     pub client: ClientArgs,
+}
+
+/// How to list the serial ports.
+#[derive(Args, Debug)]
+#[command(after_help = EXIT_CODES)]
+pub struct PortsArgs {
+    /// Print one line of JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// What to copy from where to where here.
@@ -191,4 +203,7 @@ const URL_HELP: &str = r#"URLs:
   tcp://[HOST][:PORT], tls://[HOST][:PORT], unix:PATH
                                      a server that listens there, at this machine and port
                                      10101 unless the URL says something else
+  serial:PORT[?baud=RATE]            whoever is at the other end of a serial port, such as
+                                     serial:/dev/ttyACM0; 115,200 baud unless told.
+                                     "farref ports" lists what is plugged in.
   The environment variable FARREF_SSH names the ssh to use, such as "ssh -F none -i key"."#;

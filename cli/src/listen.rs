@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueHint};
 use farref_pipe::Directory;
-use farref_tokio::{Authorities, Options, Resuming, Server, ServerOptions, TlsServer};
+use farref_tokio::{Authorities, LineOptions, Options, Resuming, Server, ServerOptions, TlsServer};
 use tokio::runtime::Runtime;
 
 use crate::exit::{Exit, Failure};
 use crate::log;
 use crate::security::{self, unusable};
-use crate::url::{PeerUrl, Place, SocketUrl};
+use crate::url::{PeerUrl, Place, SerialUrl, SocketUrl};
 
 /// Where to listen, and who gets in.
 #[derive(Args, Debug)]
@@ -54,8 +54,9 @@ pub struct ListenArgs {
 
 // Not a comment of the field: brackets are links there.
 const LISTEN_HELP: &str = "\
-Listen at tcp://[HOST][:PORT], tls://[HOST][:PORT] or unix:PATH; may be given several times. Without a host only \
-programs of this machine get there; port 0 is any free one. The addresses are told on standard error";
+Listen at tcp://[HOST][:PORT], tls://[HOST][:PORT] or unix:PATH, or serve whoever is at the other end of \
+serial:PORT[?baud=RATE]; may be given several times. Without a host only programs of this machine get there; port 0 \
+is any free one. The addresses are told on standard error";
 
 /// Serves until a signal comes, or until `other`, which blocks a thread of its own meanwhile, is over.
 pub fn run(
@@ -116,7 +117,7 @@ impl ListenArgs {
                 PeerUrl::Socket(url) => urls.push(url),
                 _ => {
                     return Err(Failure::usage(format!(
-                        "nobody can listen at {url}; tcp:, tls: and unix: can be used"
+                        "nobody can listen at {url}; tcp:, tls:, unix: and serial: can be used"
                     )));
                 }
             }
@@ -136,6 +137,7 @@ impl ListenArgs {
             (SocketUrl::Tls(place), Some(tls)) => Ok(Door::Tls(place, tls.clone())),
             (SocketUrl::Tls(_), None) => Err(Failure::usage("tls: needs --cert and --cert-key")),
             (SocketUrl::Unix(path), _) => Ok(Door::Unix(path)),
+            (SocketUrl::Serial(port), _) => Ok(Door::Serial(port)),
         };
         urls.into_iter().map(door).collect()
     }
@@ -146,6 +148,7 @@ enum Door {
     Tcp(Place),
     Tls(Place, TlsServer),
     Unix(PathBuf),
+    Serial(SerialUrl),
 }
 
 /// The same, with addresses for names, and nothing to be said against it.
@@ -153,6 +156,7 @@ enum Found {
     Tcp(Place, Vec<SocketAddr>),
     Tls(Place, Vec<SocketAddr>, TlsServer),
     Unix(PathBuf),
+    Serial(SerialUrl),
 }
 
 impl Door {
@@ -160,6 +164,7 @@ impl Door {
     async fn resolve(self, may_be_open: bool) -> Result<Found, Failure> {
         match self {
             Self::Unix(path) => Ok(Found::Unix(path)),
+            Self::Serial(port) => Ok(Found::Serial(port)),
             Self::Tls(place, tls) => {
                 let addresses = addresses("tls", &place).await?;
                 Ok(Found::Tls(place, addresses, tls))
@@ -197,6 +202,13 @@ impl Found {
                 Ok(address) => Ok(format!("tls://{address}")),
                 Err(error) => Err(cannot_listen(&format!("tls://{place}"), &error)),
             },
+            Self::Serial(port) => {
+                let url = port.to_string();
+                match server.listen_serial(port.path, LineOptions::at(port.baud)).await {
+                    Ok(()) => Ok(url),
+                    Err(error) => Err(cannot_listen(&url, &error)),
+                }
+            }
             Self::Unix(path) => {
                 let url = format!("unix:{}", path.display());
                 match server.listen_unix(&path).await {

@@ -16,6 +16,7 @@ mod log;
 mod look;
 mod ls;
 mod peer;
+mod ports;
 mod progress;
 mod put;
 mod roots;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         Command::Ls(args) => ls::run(&args),
         Command::Get(args) => get::run(&args),
         Command::Put(args) => put::run(&args),
+        Command::Ports(args) => ports::run(&args),
         Command::Completions { shell } => completions::run(shell),
         Command::Key(args) => security::write_new_key(&args),
         Command::Demo => demo::run(),

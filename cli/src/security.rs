@@ -34,7 +34,8 @@ impl SecurityArgs {
     /// An error if an option was given that could not be heeded.
     pub fn check_for(&self, url: &PeerUrl) -> Result<(), Failure> {
         let is_tls = matches!(url, PeerUrl::Socket(SocketUrl::Tls(_)));
-        if self.key.is_some() && !matches!(url, PeerUrl::Socket(_)) {
+        let has_key = matches!(url, PeerUrl::Socket(place) if !matches!(place, SocketUrl::Serial(_)));
+        if self.key.is_some() && !has_key {
             return Err(Failure::usage("--key is for tcp:, tls: and unix: URLs"));
         }
         if (self.ca.is_some() || self.cert.is_some()) && !is_tls {

@@ -1,6 +1,7 @@
-//! Sessions with the peers of `tcp:`, `tls:` and `unix:` URLs.
+//! Sessions with the peers of `tcp:`, `tls:`, `unix:` and `serial:` URLs.
 
 use farref_pipe::{Connection, Directory, Error, Options};
+use farref_tokio::LineOptions;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::exit::{Exit, Failure};
@@ -15,10 +16,12 @@ pub struct Socket {
 
 /// Connects to the peer of a URL.
 pub fn connect(url: &SocketUrl, security: &SecurityArgs, options: Options) -> Result<Socket, Failure> {
-    let options = Options { key: security.key()?, ..options };
+    // What a line is may not be known to who has put a key into the environment.
+    let key = if matches!(url, SocketUrl::Serial(_)) { None } else { security.key()? };
+    let options = Options { key, ..options };
     let tls = match url {
         SocketUrl::Tls(_) => Some(security.tls()?),
-        SocketUrl::Tcp(_) | SocketUrl::Unix(_) => None,
+        SocketUrl::Tcp(_) | SocketUrl::Unix(_) | SocketUrl::Serial(_) => None,
     };
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(Exit::NoPeer, error.to_string()))?;
@@ -33,6 +36,9 @@ pub fn connect(url: &SocketUrl, security: &SecurityArgs, options: Options) -> Re
                 farref_tokio::connect_tcp((&*place.host, place.port), none, options).await
             }
             (SocketUrl::Unix(path), _) => farref_tokio::connect_unix(path, none, options).await,
+            (SocketUrl::Serial(port), _) => {
+                farref_tokio::connect_serial(&port.path, none, options, LineOptions::at(port.baud)).await
+            }
         }
     };
     match runtime.block_on(connecting) {

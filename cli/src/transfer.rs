@@ -8,11 +8,14 @@ use std::collections::VecDeque;
 
 use farref_pipe::{Args, Connection, Error, Pending, Promise, Remote, Value};
 
-/// Bytes of a part.
+/// Bytes of a part, if messages may be so long.
 pub const PART: usize = 256 << 10;
 
 /// Parts under way at a time.
 pub const WINDOW: usize = 16;
+
+/// More than a message has besides the part.
+const HEAD: u32 = 64;
 
 /// Parts under way before the first answer. Most files are no longer than these: they take one round trip.
 const FIRST: usize = 2;
@@ -21,6 +24,7 @@ const FIRST: usize = 2;
 pub struct Incoming {
     file: Promise,
     reads: VecDeque<Pending>,
+    part: usize,
     size: Option<u64>,
     mode: Option<u32>,
     /// Parts asked for.
@@ -35,8 +39,8 @@ impl Incoming {
         let root = connection.root();
         let file = root.promise("open", [path, "rb"])?;
         let stat = root.start("stat", [path])?;
-        let reads = VecDeque::new();
-        let mut incoming = Self { file, reads, size: None, mode: None, asked: 0, received: 0, over: false };
+        let (reads, part) = (VecDeque::new(), part_within(connection.max_message()));
+        let mut incoming = Self { file, reads, part, size: None, mode: None, asked: 0, received: 0, over: false };
         incoming.ask(FIRST)?;
         match stat.wait() {
             Ok(Value::Map(facts)) => {
@@ -68,7 +72,7 @@ impl Incoming {
         }
         // The last read finds that there is no more, unless the file has grown meanwhile.
         let size = self.size.filter(|&size| self.received <= size);
-        let wanted = size.map_or(u64::MAX, |size| size / PART as u64 + 1).saturating_sub(self.asked);
+        let wanted = size.map_or(u64::MAX, |size| size / self.part as u64 + 1).saturating_sub(self.asked);
         let room = WINDOW - self.reads.len();
         self.ask(usize::try_from(wanted).map_or(room, |wanted| wanted.min(room)))?;
         if self.reads.is_empty() {
@@ -78,7 +82,7 @@ impl Incoming {
         let Value::Bytes(part) = read.wait()? else { return Err(Error::Misplaced("the peer's file gives no bytes")) };
         self.received += part.len() as u64;
         // A part that is shorter than it might be ends the file, if no more was announced.
-        self.over = part.is_empty() || part.len() < PART && self.size.is_some_and(|size| self.received >= size);
+        self.over = part.is_empty() || part.len() < self.part && self.size.is_some_and(|size| self.received >= size);
         if self.over {
             // They are on their way here, and nothing is in them.
             self.reads.drain(..).for_each(|read| drop(read.wait()));
@@ -88,7 +92,7 @@ impl Incoming {
 
     fn ask(&mut self, parts: usize) -> Result<(), Error> {
         for _ in 0..parts {
-            self.reads.push_back(self.file.start("read", [PART as i64])?);
+            self.reads.push_back(self.file.start("read", [self.part as i64])?);
             self.asked += 1;
         }
         Ok(())
@@ -110,13 +114,11 @@ pub struct Outgoing {
 impl Outgoing {
     /// Asks for the file; `mode` is for one that is new. Nothing is waited for.
     pub fn open(connection: &Connection, path: &str, mode: Option<u32>) -> Result<Self, Error> {
-        /// More than a message has besides the part.
-        const HEAD: u32 = 64;
         let mut args = Args::from([path]);
         args.positional.extend(mode.map(|mode| Value::Int(mode.into())));
         let file = connection.root().promise("replace", args)?;
-        let most = connection.peer_max_message().saturating_sub(HEAD) as usize;
-        Ok(Self { file, writes: VecDeque::new(), window: FIRST, part: most.clamp(1, PART), sent: 0, written: 0 })
+        let part = part_within(connection.peer_max_message());
+        Ok(Self { file, writes: VecDeque::new(), window: FIRST, part, sent: 0, written: 0 })
     }
 
     /// The bytes of a part.
@@ -155,4 +157,9 @@ impl Outgoing {
         self.written += bytes as u64;
         Ok(true)
     }
+}
+
+/// The bytes of a part where no message is longer than that.
+fn part_within(max_message: u32) -> usize {
+    (max_message.saturating_sub(HEAD) as usize).clamp(1, PART)
 }

@@ -1,7 +1,9 @@
 //! The URLs that name peers, such as `ssh://user@host` or `pipe:farref serve --stdio --root .`.
 
+mod serial;
 mod socket;
 
+pub use serial::SerialUrl;
 pub use socket::{Place, SocketUrl};
 
 use std::fmt;
@@ -16,7 +18,7 @@ pub enum PeerUrl {
     Pipe(PipeCommand),
     /// A program on another machine, reached by ssh.
     Ssh(SshTarget),
-    /// A server that listens.
+    /// A server that listens, or whatever is at the other end of a serial port.
     Socket(SocketUrl),
 }
 
@@ -41,7 +43,6 @@ impl FromStr for PeerUrl {
         match scheme.as_str() {
             "pipe" => rest.parse().map(Self::Pipe),
             "ssh" => url.parse().map(Self::Ssh).map_err(UrlError::Ssh),
-            "serial" => Err(UrlError::NotYetSpoken { scheme }),
             _ => match SocketUrl::parse(&scheme, rest) {
                 Some(Ok(url)) => Ok(Self::Socket(url)),
                 Some(Err(fault)) => Err(UrlError::Socket { scheme, fault }),
@@ -104,14 +105,9 @@ pub enum UrlError {
         /// The text.
         url: String,
     },
-    /// A scheme that is planned.
-    NotYetSpoken {
-        /// The scheme.
-        scheme: String,
-    },
     /// No operating system passes a NUL to a program.
     NulInCommand,
-    /// No place of a socket.
+    /// No place of a socket, or no serial port.
     Socket {
         /// The scheme.
         scheme: String,
@@ -143,12 +139,13 @@ impl fmt::Display for UrlError {
             Self::MissingScheme { url } => {
                 write!(f, "{url:?} has no scheme; to start a program write {:?}", format!("pipe:{url}"))
             }
-            Self::NotYetSpoken { scheme } => {
-                write!(f, "this build does not speak {scheme}: yet; an example is {EXAMPLE}")
-            }
             Self::NulInCommand => f.write_str("the command of the pipe: URL has a NUL byte"),
             Self::Socket { scheme, fault } => {
-                let example = if scheme == "unix" { "unix:/run/farref" } else { "tcp://localhost:10101" };
+                let example = match scheme.as_str() {
+                    "unix" => "unix:/run/farref",
+                    "serial" => "serial:/dev/ttyACM0?baud=115200",
+                    _ => "tcp://localhost:10101",
+                };
                 write!(f, "no {scheme}: URL, {fault}; an example is {example}")
             }
             Self::Ssh(fault) => fault.fmt(f),
@@ -220,14 +217,8 @@ mod tests {
     }
 
     #[test]
-    fn schemes_of_later_builds_are_known() {
-        let message = fault("serial:/dev/ttyACM0?baud=115200");
-        assert!(message.starts_with("this build does not speak serial: yet"), "{message}");
-    }
-
-    #[test]
     fn sockets_have_urls() {
-        for url in ["tcp://host:7", "TLS://host:7", "unix:/run/x"] {
+        for url in ["tcp://host:7", "TLS://host:7", "unix:/run/x", "serial:/dev/ttyACM0?baud=9600"] {
             let parsed: PeerUrl = url.parse().unwrap();
             assert!(matches!(parsed, PeerUrl::Socket(_)), "{url}");
             assert!(parsed.to_string().eq_ignore_ascii_case(url), "{parsed}");
@@ -263,7 +254,7 @@ mod tests {
 
     #[test]
     fn faults_are_one_line_for_plain_input() {
-        for url in ["", "x", "pipe:", "pipe:'", "ssh:", "ssh://", "tcp:", "zzz:"] {
+        for url in ["", "x", "pipe:", "pipe:'", "ssh:", "ssh://", "tcp:", "serial:", "zzz:"] {
             assert!(!fault(url).contains('\n'), "{url}");
         }
     }

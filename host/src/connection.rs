@@ -156,6 +156,11 @@ impl Connection {
         self.shared().lock().session.peer().map_or(0, |peer| peer.limits.max_message)
     }
 
+    /// The longest message that this side takes, bytes: what a result of the peer's has to fit into.
+    pub fn max_message(&self) -> u32 {
+        self.shared().lock().session.limits().max_message
+    }
+
     /// Waits, blocking, for the peer's Hello. The backends do so before they hand a connection out.
     ///
     /// # Errors

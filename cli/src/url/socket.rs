@@ -1,9 +1,11 @@
-//! `tcp:`, `tls:` and `unix:` URLs.
+//! `tcp:`, `tls:` and `unix:` URLs, and with them `serial:`.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// Where a socket is.
+use super::SerialUrl;
+
+/// Where a socket is, or a serial port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SocketUrl {
     /// A plain connection.
@@ -12,6 +14,8 @@ pub enum SocketUrl {
     Tls(Place),
     /// A socket in the file system.
     Unix(PathBuf),
+    /// A serial port.
+    Serial(SerialUrl),
 }
 
 /// A host and a port.
@@ -37,6 +41,7 @@ impl SocketUrl {
             "tcp" => Place::parse(rest).map(Self::Tcp),
             "tls" => Place::parse(rest).map(Self::Tls),
             "unix" => path(rest).map(Self::Unix),
+            "serial" => SerialUrl::parse(rest).map(Self::Serial),
             _ => return None,
         })
     }
@@ -98,6 +103,7 @@ impl fmt::Display for SocketUrl {
             Self::Tcp(place) => write!(f, "tcp://{place}"),
             Self::Tls(place) => write!(f, "tls://{place}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Serial(url) => url.fmt(f),
         }
     }
 }
