@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farref_conformance::suite::{self, Transport, fixtures};
-use farref_tokio::{Counters, Peer, Server, ServerOptions, Stream};
+use farref_tokio::{Counters, LineOptions, Peer, Server, ServerOptions, Stream};
 use tokio::runtime::Handle;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -67,6 +67,21 @@ async fn tls() {
     judge("tls", &server, within_runtime(connect)).await;
 }
 
+/// On a line all cases are that are not about what a line has frames for.
+#[tokio::test(flavor = "multi_thread")]
+async fn serial() {
+    let server = server();
+    let accepting = server.clone();
+    // The cases want messages that are longer than what one would send there.
+    let line = LineOptions { max_message: 64 * 1024, ..LineOptions::at(100_000_000) };
+    let connect = move || {
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        accepting.serve_line(far, Peer::named("the suite"), line.clone()).map_err(io::Error::other)?;
+        bridge(near).map(suite::over_line)
+    };
+    judge_those("serial", &server, within_runtime(connect), |case| !suite::is_of_stream(case)).await;
+}
+
 #[tokio::test]
 async fn stream() {
     let server = server();
@@ -85,7 +100,18 @@ fn server() -> Server {
 
 /// Runs every case; no session may outlive its own.
 async fn judge(name: &'static str, server: &Server, connect: impl FnMut() -> io::Result<Transport> + Send + 'static) {
-    let report = tokio::task::spawn_blocking(move || suite::run(name, connect)).await.expect("it does not panic");
+    judge_those(name, server, connect, |_| true).await;
+}
+
+/// The same with some of the cases.
+async fn judge_those(
+    name: &'static str,
+    server: &Server,
+    connect: impl FnMut() -> io::Result<Transport> + Send + 'static,
+    selected: fn(&str) -> bool,
+) {
+    let run = move || suite::run_selected(name, connect, selected);
+    let report = tokio::task::spawn_blocking(run).await.expect("it does not panic");
     report.save().expect("the report is written");
     println!("{report}");
     assert!(report.is_green(), "{report}");

@@ -93,9 +93,7 @@ impl Line {
         if length > 0 && core.session.peer().is_some() {
             shared.bytes.fetch_add(length as u64, Ordering::Relaxed);
         }
-        // A peer that was never there has no session that could end.
-        let has_peer = core.session.peer().is_some();
-        let is_over = length == 0 && core.ending && (!has_peer || self.has_said_all(core.session.has_output()));
+        let is_over = length == 0 && core.ending && self.has_said_all(core.session.has_output());
         if is_over && !core.said_all {
             core.said_all = true;
             shared.changed.notify(usize::MAX);
@@ -143,7 +141,8 @@ impl Line {
     /// Whether the peer need not be told anything more, or cannot be.
     fn has_said_all(&self, has_output: bool) -> bool {
         let is_cut = matches!(self.serial.ended(), Some(Ended::PeerRestarted | Ended::LinkLost));
-        is_cut || self.serial.is_settled() && !has_output
+        // A peer that was never there has no session that could end.
+        is_cut || !self.serial.has_peer() || self.serial.is_settled() && !has_output
     }
 
     fn at(&self, now: Instant) -> u64 {

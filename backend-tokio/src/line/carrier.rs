@@ -346,13 +346,15 @@ struct Output {
     baud: Option<u32>,
     /// A frame was handed over and may not have left.
     is_leaving: bool,
+    /// When the last frame has left, by the speed of the line.
+    left_at: Option<Instant>,
     pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl Output {
     /// A line begins with a delimiter, behind which frames are found whatever was on it before (FRM-3).
     fn new(baud: Option<u32>) -> Self {
-        Self { frame: vec![0], left: 0..1, is_unflushed: false, baud, is_leaving: false, pause: None }
+        Self { frame: vec![0], left: 0..1, is_unflushed: false, baud, is_leaving: false, left_at: None, pause: None }
     }
 
     /// Writes frame by frame, until there is nothing to send.
@@ -388,25 +390,30 @@ impl Output {
 
     /// Until the frame that was handed over has left.
     fn poll_left<S>(&mut self, stream: &S, unsent: fn(&S) -> Option<usize>, cx: &mut Context<'_>) -> Poll<()> {
+        /// What no timer tells apart. It is made up for with the next frame.
+        const MOMENT: Duration = Duration::from_millis(1);
         loop {
             if let Some(pause) = &mut self.pause {
                 ready!(pause.as_mut().poll(cx));
                 self.pause = None;
             }
             let Some(baud) = self.baud.filter(|_| self.is_leaving) else { return Poll::Ready(()) };
-            let bytes = match unsent(stream) {
+            let now = now();
+            let takes = |bytes: usize| Duration::from_micros(1_000_000 * 10 * bytes as u64 / u64::from(baud.max(1)));
+            let left_at = match unsent(stream) {
                 Some(bytes) => {
                     self.is_leaving = bytes > 0;
-                    bytes
+                    now + takes(bytes)
                 }
                 None => {
                     self.is_leaving = false;
-                    self.left.end
+                    let begun = self.left_at.map_or(now, |at| at.max(now));
+                    begun + takes(self.left.end)
                 }
             };
-            if bytes > 0 {
-                let bits = 10 * bytes as u64;
-                self.pause = Some(Box::pin(sleep(Duration::from_micros(1_000_000 * bits / u64::from(baud.max(1))))));
+            self.left_at = Some(left_at);
+            if left_at > now + MOMENT || self.is_leaving {
+                self.pause = Some(Box::pin(sleep_until(left_at.max(now + MOMENT).into())));
             }
         }
     }

@@ -20,6 +20,7 @@
 
 mod cases;
 pub mod fixtures;
+mod line;
 mod link;
 mod peer;
 mod program;
@@ -32,6 +33,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 pub use cases::Case;
+pub use line::{is_of_stream, over_line};
 pub use program::fixtures_program;
 pub use report::{Failure, Report};
 pub use transport::{Transport, memory};

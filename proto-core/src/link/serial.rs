@@ -139,6 +139,11 @@ impl SerialLink {
         Header::MAX_LENGTH + body
     }
 
+    /// Whether the peer is there and has heard this side: its Hello has come, whatever the session thinks of it.
+    pub fn has_peer(&self) -> bool {
+        self.expected > 0
+    }
+
     /// Whether each side has the other's Hello, as far as this side knows.
     pub fn is_up(&self) -> bool {
         self.expected > 0 && self.acked > 0
