@@ -1,0 +1,100 @@
+//! The network, for embassy-net: frames go through the chip's own memory, one at a time through a buffer here.
+
+use core::task::Context;
+
+use embassy_net_driver::{Capabilities, Driver, HardwareAddress, LinkState};
+use embassy_sync::waitqueue::AtomicWaker;
+
+use super::nic;
+
+/// The longest frame, without its check.
+const FRAME: usize = 1514;
+
+static RECEIVED: AtomicWaker = AtomicWaker::new();
+
+/// The board's Ethernet.
+pub struct Ethernet {
+    address: [u8; 6],
+    incoming: [u8; FRAME],
+    outgoing: [u8; FRAME],
+}
+
+impl Ethernet {
+    pub(super) fn open() -> Self {
+        Self { address: nic::start(), incoming: [0; FRAME], outgoing: [0; FRAME] }
+    }
+}
+
+/// What the chip's interrupt does.
+pub(super) fn on_interrupt() {
+    nic::quiet();
+    RECEIVED.wake();
+}
+
+impl Driver for Ethernet {
+    type RxToken<'a> = RxToken<'a>;
+    type TxToken<'a> = TxToken<'a>;
+
+    fn receive(&mut self, cx: &mut Context) -> Option<(RxToken<'_>, TxToken<'_>)> {
+        RECEIVED.register(cx.waker());
+        // One that comes between the look and the interrupt's being there again is seen by the second look.
+        let has_frame = nic::has_frame() || {
+            nic::listen();
+            nic::has_frame()
+        };
+        has_frame.then_some((RxToken(&mut self.incoming), TxToken(&mut self.outgoing)))
+    }
+
+    fn transmit(&mut self, cx: &mut Context) -> Option<TxToken<'_>> {
+        if nic::can_send(FRAME) {
+            return Some(TxToken(&mut self.outgoing));
+        }
+        // It takes microseconds.
+        cx.waker().wake_by_ref();
+        None
+    }
+
+    fn link_state(&mut self, _: &mut Context) -> LinkState {
+        LinkState::Up
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        let mut capabilities = Capabilities::default();
+        capabilities.max_transmission_unit = FRAME;
+        capabilities.max_burst_size = Some(1);
+        capabilities
+    }
+
+    fn hardware_address(&self) -> HardwareAddress {
+        HardwareAddress::Ethernet(self.address)
+    }
+}
+
+/// A frame that has come.
+pub struct RxToken<'a>(&'a mut [u8; FRAME]);
+
+impl embassy_net_driver::RxToken for RxToken<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, read: F) -> R {
+        let length = nic::take_frame(self.0);
+        read(&mut self.0[..length])
+    }
+}
+
+/// Room for a frame that is to go.
+pub struct TxToken<'a>(&'a mut [u8; FRAME]);
+
+impl embassy_net_driver::TxToken for TxToken<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, write: F) -> R {
+        let frame = &mut self.0[..length];
+        let result = write(frame);
+        nic::send(frame);
+        result
+    }
+}
+
+/// Up to four bytes as the word that a FIFO takes.
+pub(super) fn word(bytes: &[u8]) -> u32 {
+    let mut word = [0; 4];
+    word[..bytes.len()].copy_from_slice(bytes);
+    u32::from_le_bytes(word)
+}
