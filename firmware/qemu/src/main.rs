@@ -1,70 +1,130 @@
-//! Gives back what comes, over TCP and over a serial line.
+//! farref on a Cortex-M: serves [`farref_device`] on TCP and on a serial line at the same time.
+//!
+//! All that depends on the board is in `board`.
 
 #![no_std]
 #![no_main]
 
-#[allow(dead_code, unused_imports)] // the application uses the rest
 mod board;
 
 use embassy_executor::Spawner;
-use embassy_net::tcp::TcpSocket;
-use embassy_net::{Config, Ipv4Address, Ipv4Cidr, Runner, Stack, StackResources, StaticConfigV4};
-use embedded_io_async::{Read, Write};
-use static_cell::StaticCell;
+use embassy_futures::join::join3;
+use embassy_net::{Config as NetConfig, Ipv4Address, Ipv4Cidr, Runner, Stack, StackResources, StaticConfigV4};
+use embassy_time::Instant;
+use farref_device::{Client, Device, DeviceConnection, Hardware, Memory, Served};
+use farref_embassy::tcp::{self, Socket};
+use farref_embassy::{Config, Endpoint, LineBuffers, LineConfig, Uuid, line_buffer};
+use static_cell::{ConstStaticCell, StaticCell};
+
+/// The longest message that is taken.
+const MESSAGE: usize = 512;
+
+/// Sessions over TCP. There is a socket more: a peer whose connection is lost comes back before that is known here.
+const SESSIONS: usize = 2;
+const SOCKETS: usize = SESSIONS + 1;
+
+// What is large is in statics of its own: a future that held it would be moved by way of the stack.
+type TcpSocket = Socket<1024, 1024, { MESSAGE + 5 }, 256>;
+type Line = LineBuffers<64, { line_buffer(MESSAGE) }>;
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
-    board::executor::run(|spawner| spawner.spawn(begin(spawner).unwrap()))
+    board::executor::run(|spawner| {
+        spawner.spawn(begin(spawner).expect("it is spawned once"));
+    })
 }
 
 #[embassy_executor::task]
 async fn begin(spawner: Spawner) {
-    let board::Board { ethernet, serial } = board::start();
-    static RESOURCES: StaticCell<StackResources<3>> = StaticCell::new();
-    let config = Config::ipv4_static(StaticConfigV4 {
+    let board::Board { ethernet, serial: (receiver, sender) } = board::start();
+    static DEVICE: StaticCell<Device> = StaticCell::new();
+    let device: &'static Device = DEVICE.init(Device::new(&Here));
+
+    // Locally administered, as the addresses that nobody has assigned are.
+    let config = Config::new(Uuid::from_bytes(*b"farref-firmware\0"), board::random);
+    static CONNECTIONS: [StaticCell<DeviceConnection>; SOCKETS] = [const { StaticCell::new() }; SOCKETS];
+    static CLIENTS: [StaticCell<Client>; SOCKETS] = [const { StaticCell::new() }; SOCKETS];
+    let mut places = CONNECTIONS.iter().zip(&CLIENTS);
+    let mut place = || {
+        let (connection, client) = places.next().expect("one for the line, the others for TCP");
+        let connection: &'static DeviceConnection = connection.init_with(|| DeviceConnection::new(config));
+        let client: &'static Client = client.init_with(|| Client::new(device, connection.peer()));
+        (connection, client)
+    };
+    let on_line = place();
+    let on_tcp = [place(), place()];
+
+    static RESOURCES: StaticCell<StackResources<SOCKETS>> = StaticCell::new();
+    // What QEMU's own network expects.
+    let address = NetConfig::ipv4_static(StaticConfigV4 {
         address: Ipv4Cidr::new(Ipv4Address::new(10, 0, 2, 15), 24),
         gateway: Some(Ipv4Address::new(10, 0, 2, 2)),
         dns_servers: Default::default(),
     });
-    let (stack, runner) = embassy_net::new(ethernet, config, RESOURCES.init(StackResources::new()), 7);
-    spawner.spawn(network(runner).unwrap());
-    spawner.spawn(tcp(stack).unwrap());
-    spawner.spawn(line(serial).unwrap());
-    cortex_m_semihosting::hprintln!("{} {}", board::NAME, board::stack::size());
+    let mut seed = [0; 8];
+    board::random(&mut seed);
+    let resources = RESOURCES.init_with(StackResources::new);
+    let (stack, runner) = embassy_net::new(ethernet, address, resources, u64::from_le_bytes(seed));
+
+    spawner.spawn(run_network(runner).expect("it is spawned once"));
+    spawner.spawn(serve_tcp(stack, on_tcp).expect("it is spawned once"));
+    spawner.spawn(serve_line(receiver, sender, on_line).expect("it is spawned once"));
+    cortex_m_semihosting::hprintln!("farref on {}", board::NAME);
 }
 
 #[embassy_executor::task]
-async fn network(mut runner: Runner<'static, board::Ethernet>) -> ! {
+async fn run_network(mut runner: Runner<'static, board::Ethernet>) -> ! {
     runner.run().await
 }
 
+type Place = (&'static DeviceConnection, &'static Client);
+
 #[embassy_executor::task]
-async fn tcp(stack: Stack<'static>) {
-    let (mut rx, mut tx) = ([0; 1024], [0; 1024]);
-    loop {
-        let mut socket = TcpSocket::new(stack, &mut rx, &mut tx);
-        if socket.accept(10101).await.is_err() {
-            continue;
-        }
-        let mut buf = [0; 256];
-        while let Ok(n @ 1..) = socket.read(&mut buf).await {
-            if buf[0] == b'!' {
-                panic!("asked to {}", board::stack::used());
-            }
-            if socket.write_all(&buf[..n]).await.is_err() {
-                break;
-            }
-        }
-    }
+async fn serve_tcp(stack: Stack<'static>, places: [Place; SESSIONS]) -> ! {
+    let [(first, one), (second, other)] = places;
+    let (mut to_one, mut to_other) = (Served::new(one), Served::new(other));
+    let endpoints = [Endpoint::new(first, &mut to_one), Endpoint::new(second, &mut to_other)];
+    static MEMORY: ConstStaticCell<[TcpSocket; SOCKETS]> = ConstStaticCell::new([const { TcpSocket::new() }; SOCKETS]);
+    join3(tcp::serve(stack, tcp::PORT, &endpoints, MEMORY.take()), one.run(), other.run()).await.0
 }
 
 #[embassy_executor::task]
-async fn line(serial: (board::Receiver, board::Sender)) {
-    let (mut rx, mut tx) = serial;
-    let mut buf = [0; 64];
-    loop {
-        let Ok(n) = rx.read(&mut buf).await;
-        let Ok(()) = tx.write_all(&buf[..n]).await;
-        let Ok(()) = tx.flush().await;
+async fn serve_line(mut receiver: board::Receiver, mut sender: board::Sender, place: Place) -> ! {
+    let (connection, client) = place;
+    let mut served = Served::new(client);
+    let endpoint = Endpoint::new(connection, &mut served);
+    static MEMORY: ConstStaticCell<Line> = ConstStaticCell::new(Line::new());
+    let buffers = MEMORY.take();
+    let sessions = async {
+        loop {
+            endpoint.line(&mut receiver, &mut sender, buffers, LineConfig::default()).await;
+        }
+    };
+    embassy_futures::join::join(sessions, client.run()).await.0
+}
+
+/// What the board does for the device.
+struct Here;
+
+impl Hardware for Here {
+    fn name(&self) -> &'static str {
+        board::NAME
+    }
+
+    /// There is none in QEMU.
+    fn set_led(&self, _on: bool) {}
+
+    /// There is no sensor in QEMU: between 20 and 24 degrees, up and down within a minute.
+    fn temperature(&self) -> f32 {
+        let step = (Instant::now().as_millis() / 500 % 128) as i32;
+        24.0 - (step - 64).abs() as f32 / 16.0
+    }
+
+    fn memory(&self) -> Memory {
+        board::stack::memory()
+    }
+
+    fn reboot(&self) {
+        board::reboot()
     }
 }

@@ -4,6 +4,7 @@ use core::task::Context;
 
 use embassy_net_driver::{Capabilities, Driver, HardwareAddress, LinkState};
 use embassy_sync::waitqueue::AtomicWaker;
+use static_cell::ConstStaticCell;
 
 use super::nic;
 
@@ -15,13 +16,14 @@ static RECEIVED: AtomicWaker = AtomicWaker::new();
 /// The board's Ethernet.
 pub struct Ethernet {
     address: [u8; 6],
-    incoming: [u8; FRAME],
-    outgoing: [u8; FRAME],
+    /// Apart, since what holds this is moved, and futures may keep room for both places.
+    buffers: &'static mut [[u8; FRAME]; 2],
 }
 
 impl Ethernet {
     pub(super) fn open() -> Self {
-        Self { address: nic::start(), incoming: [0; FRAME], outgoing: [0; FRAME] }
+        static BUFFERS: ConstStaticCell<[[u8; FRAME]; 2]> = ConstStaticCell::new([[0; FRAME]; 2]);
+        Self { address: nic::start(), buffers: BUFFERS.take() }
     }
 }
 
@@ -42,12 +44,13 @@ impl Driver for Ethernet {
             nic::listen();
             nic::has_frame()
         };
-        has_frame.then_some((RxToken(&mut self.incoming), TxToken(&mut self.outgoing)))
+        let [incoming, outgoing] = &mut *self.buffers;
+        has_frame.then_some((RxToken(incoming), TxToken(outgoing)))
     }
 
     fn transmit(&mut self, cx: &mut Context) -> Option<TxToken<'_>> {
         if nic::can_send(FRAME) {
-            return Some(TxToken(&mut self.outgoing));
+            return Some(TxToken(&mut self.buffers[1]));
         }
         // It takes microseconds.
         cx.waker().wake_by_ref();
