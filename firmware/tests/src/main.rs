@@ -1,0 +1,128 @@
+//! Runs the firmware in QEMU, and looks at it from the host.
+//!
+//! `farref-firmware-tests --elf FIRMWARE --cli FARREF --board NAME [FILTER]...`. Each test has a guest of its
+//! own and so long a time; a guest that panics or ends fails its test, with what it said.
+
+mod cli;
+mod cut;
+mod device;
+mod faults;
+mod flood;
+mod line;
+mod program;
+mod qemu;
+
+use std::future::Future;
+use std::panic;
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use program::Arguments;
+use qemu::Guest;
+
+/// What a test does with its guest. It fails by panicking.
+type Run = fn(Arc<Guest>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A test by its name, and for how long it may run.
+struct Test {
+    name: &'static str,
+    limit: Duration,
+    run: Run,
+}
+
+const fn test(name: &'static str, seconds: u64, run: Run) -> Test {
+    Test { name, limit: Duration::from_secs(seconds), run }
+}
+
+const TESTS: &[Test] = &[
+    test("tcp/calls_and_an_exception", 30, |guest| Box::pin(device::calls(guest))),
+    test("tcp/a_button_calls_back", 30, |guest| Box::pin(device::callbacks(guest))),
+    test("tcp/references_are_kept_and_released", 30, |guest| Box::pin(device::references(guest))),
+    test("tcp/samples_are_delivered", 30, |guest| Box::pin(device::samples(guest))),
+    test("tcp/the_device_calls_within_a_call", 30, |guest| Box::pin(device::nested(guest))),
+    test("tcp/two_sessions_and_the_line_share_the_device", 30, |guest| Box::pin(device::shared(guest))),
+    test("tcp/a_reboot_is_known", 60, |guest| Box::pin(device::reboot(guest))),
+    test("tcp/sessions_go_on_when_connections_are_cut", 120, |guest| Box::pin(device::resume(guest))),
+    test("serial/a_good_line", 60, |guest| Box::pin(line::good(guest))),
+    test("serial/each_call_once_on_a_bad_line", 240, |guest| Box::pin(line::bad(guest))),
+    test("serial/a_line_that_is_unplugged", 120, |guest| Box::pin(line::unplugged(guest))),
+    test("flood/garbage", 120, |guest| Box::pin(flood::garbage(guest))),
+    test("flood/frames_at_wire_speed", 120, |guest| Box::pin(flood::frames(guest))),
+    test("flood/a_thousand_sessions_over_tcp", 240, |guest| Box::pin(flood::abandoned(guest))),
+    test("flood/a_thousand_sessions_on_the_line", 240, |guest| Box::pin(flood::abandoned_on_line(guest))),
+    test("cli/list_call_and_samples", 60, |guest| Box::pin(cli::over_tcp(guest))),
+];
+
+/// What the last test said that failed.
+static PANIC: Mutex<Option<String>> = Mutex::new(None);
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::parse(std::env::args().skip(1)) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    panic::set_hook(Box::new(|info| {
+        if let Ok(mut said) = PANIC.lock() {
+            *said = Some(info.to_string());
+        }
+    }));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.expect("a runtime").block_on(run(&arguments))
+}
+
+/// Runs all that were asked for, one after the other.
+async fn run(arguments: &Arguments) -> ExitCode {
+    let selected: Vec<&Test> = TESTS.iter().filter(|test| arguments.selects(test.name)).collect();
+    println!("\nrunning {} tests on {}", selected.len(), arguments.board);
+    let start = Instant::now();
+    let (mut passed, mut failed) = (0, 0);
+    for test in &selected {
+        let begin = Instant::now();
+        let outcome = run_one(test, arguments).await;
+        let (verdict, said) = match &outcome {
+            Ok(said) => ("ok", said),
+            Err(error) => ("FAILED", error),
+        };
+        *(if outcome.is_ok() { &mut passed } else { &mut failed }) += 1;
+        println!(
+            "test {}/{} ... {verdict} ({:.1} s) {said}",
+            arguments.board,
+            test.name,
+            begin.elapsed().as_secs_f64()
+        );
+    }
+    let verdict = if failed == 0 { "ok" } else { "FAILED" };
+    let (filtered, seconds) = (TESTS.len() - selected.len(), start.elapsed().as_secs_f64());
+    println!(
+        "\ntest result: {verdict}. {passed} passed; {failed} failed; 0 ignored; 0 measured; {filtered} filtered out; \
+         finished in {seconds:.2}s\n"
+    );
+    if failed == 0 && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+async fn run_one(test: &Test, arguments: &Arguments) -> Result<String, String> {
+    let guest = Arc::new(Guest::start(arguments, &arguments.elf, test.limit + Duration::from_secs(10)).await?);
+    let mut task = tokio::spawn((test.run)(guest.clone()));
+    let outcome = tokio::select! {
+        outcome = &mut task => match outcome {
+            Ok(()) => Ok(()),
+            Err(error) => Err(PANIC.lock().ok().and_then(|mut said| said.take()).unwrap_or_else(|| error.to_string())),
+        },
+        said = guest.ended() => Err(format!("the guest ended: {said}")),
+        () = tokio::time::sleep(test.limit) => Err(format!("takes longer than {:?}", test.limit)),
+    };
+    task.abort();
+    match outcome {
+        Ok(()) => guest.marks().await,
+        // What the guest said is more than what was felt of it.
+        Err(error) => match guest.last_words().await {
+            Some(words) => Err(format!("the guest ended: {words}")),
+            None => Err(format!("{error}\n  the guest said: {}", guest.said())),
+        },
+    }
+}

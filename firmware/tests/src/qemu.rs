@@ -1,0 +1,198 @@
+//! A guest: QEMU with the firmware, a port of the host that leads to it, and a socket that is its serial line.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use farref_tokio::{Connection, Directory, LineOptions, Options, Remote, Value, connect_tcp, start_line};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::net::UnixStream;
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+
+use crate::program::Arguments;
+
+/// It runs until this is dropped, or until its limit, whatever becomes of this process.
+pub struct Guest {
+    board: String,
+    cli: PathBuf,
+    address: SocketAddr,
+    folder: TempDir,
+    pid: Option<Pid>,
+    said: Arc<Mutex<String>>,
+    /// How it ended.
+    end: watch::Receiver<Option<String>>,
+}
+
+/// A port that was free may be taken before QEMU has it.
+const ATTEMPTS: u32 = 5;
+
+/// How long a guest may take until it says that it runs.
+const BOOT: Duration = Duration::from_secs(20);
+
+impl Guest {
+    /// Starts it, and waits until the firmware says that it runs.
+    pub async fn start(arguments: &Arguments, elf: &Path, limit: Duration) -> Result<Self, String> {
+        let mut error = String::new();
+        for _ in 0..ATTEMPTS {
+            let guest = Self::launch(arguments, elf, limit)?;
+            let mut end = guest.end.clone();
+            let started = async {
+                while !guest.said().contains("farref on") {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            tokio::select! {
+                () = started => return Ok(guest),
+                _ = end.wait_for(Option::is_some) => {}
+                () = tokio::time::sleep(BOOT) => {}
+            }
+            error = format!("the guest did not start: {}", guest.said());
+            if !error.contains("host forwarding") {
+                break;
+            }
+        }
+        Err(error)
+    }
+
+    fn launch(arguments: &Arguments, elf: &Path, limit: Duration) -> Result<Self, String> {
+        let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let port = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
+        let address = port.map_err(|error| error.to_string())?;
+        let model = if arguments.board == "lm3s6965evb" { "model=stellaris," } else { "" };
+        // coreutils' timeout ends QEMU even if this process is killed.
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=2", &limit.as_secs().to_string(), "qemu-system-arm", "-M", &arguments.board]);
+        command.args(["-display", "none", "-monitor", "none", "-semihosting-config", "enable=on,target=native"]);
+        command.args(["-nic", &format!("user,{model}restrict=on,hostfwd=tcp:{address}-:10101")]);
+        command.args(["-serial", &format!("unix:{},server=on,wait=off", folder.path().join("line").display())]);
+        command.arg("-kernel").arg(elf).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(|error| format!("QEMU: {error}"))?;
+
+        let said = Arc::new(Mutex::new(String::new()));
+        let readers = [
+            child.stdout.take().map(|stream| tokio::spawn(hear(stream, said.clone()))),
+            child.stderr.take().map(|stream| tokio::spawn(hear(stream, said.clone()))),
+        ];
+        let pid = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
+        let (sender, end) = watch::channel(None);
+        tokio::spawn(wait(child, readers, said.clone(), sender));
+        let (board, cli) = (arguments.board.clone(), arguments.cli.clone());
+        Ok(Self { board, cli, address, folder, pid, said, end })
+    }
+
+    /// What QEMU calls the board.
+    pub fn board(&self) -> &str {
+        &self.board
+    }
+
+    /// The program `farref`.
+    pub fn cli(&self) -> &Path {
+        &self.cli
+    }
+
+    /// Where it is reached by TCP.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its serial line, for one at a time.
+    pub async fn line(&self) -> UnixStream {
+        UnixStream::connect(self.folder.path().join("line")).await.expect("QEMU listens")
+    }
+
+    /// A session over TCP.
+    pub async fn connect(&self, directory: Directory, options: Options) -> Connection {
+        self.connect_at(self.address, directory, options).await
+    }
+
+    /// The same, by way of something at another address. What comes too early is refused or reset: it is tried again.
+    pub async fn connect_at(&self, address: SocketAddr, directory: Directory, options: Options) -> Connection {
+        loop {
+            match connect_tcp(address, directory.clone(), options.clone()).await {
+                Ok(connection) => return connection,
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    }
+
+    /// A session on the serial line.
+    pub async fn connect_line(&self, directory: Directory, options: Options) -> Connection {
+        start_line(self.line().await, directory, options, line_options()).await.expect("the firmware is there")
+    }
+
+    /// All that it has said.
+    pub fn said(&self) -> String {
+        self.said.lock().expect("no panic").trim().to_owned()
+    }
+
+    /// Waits until it has ended, and tells what it said.
+    pub async fn ended(&self) -> String {
+        let mut end = self.end.clone();
+        let ended = end.wait_for(Option::is_some).await;
+        ended.ok().and_then(|said| said.clone()).unwrap_or_default()
+    }
+
+    /// The same, if that is at once: a panic ends it while a test feels it.
+    pub async fn last_words(&self) -> Option<String> {
+        tokio::time::timeout(Duration::from_millis(500), self.ended()).await.ok()
+    }
+
+    /// How much memory it has used in the end. It has to serve one more session for that.
+    pub async fn marks(&self) -> Result<String, String> {
+        let marks = async {
+            let connection = self.connect(Directory::new(), Options::default()).await;
+            let system = connection.root().promise_get("system").await?;
+            system.invoke("memory", ()).await
+        };
+        match tokio::time::timeout(Duration::from_secs(10), marks).await {
+            Ok(Ok(Value::Map(marks))) => {
+                let marks = marks.iter().map(|(name, bytes)| {
+                    format!("{} {}", name.as_str().unwrap_or("?"), bytes.as_int().unwrap_or_default())
+                });
+                Ok(marks.collect::<Vec<_>>().join(", "))
+            }
+            other => Err(format!("it does not serve any more: {other:?}\n  the guest said: {}", self.said())),
+        }
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        if let (Some(pid), None) = (self.pid, &*self.end.borrow()) {
+            // `timeout` passes it on.
+            let _ = kill_process(pid, Signal::TERM);
+        }
+    }
+}
+
+/// What suits a device that takes messages of 512 bytes, at whatever speed.
+pub fn line_options() -> LineOptions {
+    LineOptions { max_message: 512, ..LineOptions::default() }
+}
+
+async fn hear(mut stream: impl AsyncRead + Unpin, said: Arc<Mutex<String>>) {
+    let mut chunk = [0; 1024];
+    while let Ok(count @ 1..) = stream.read(&mut chunk).await {
+        said.lock().expect("no panic").push_str(&String::from_utf8_lossy(&chunk[..count]));
+    }
+}
+
+async fn wait(
+    mut child: Child,
+    readers: [Option<tokio::task::JoinHandle<()>>; 2],
+    said: Arc<Mutex<String>>,
+    end: watch::Sender<Option<String>>,
+) {
+    let status = child.wait().await;
+    for reader in readers.into_iter().flatten() {
+        let _ = reader.await;
+    }
+    let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+    let said = said.lock().expect("no panic").trim().to_owned();
+    end.send_replace(Some(format!("{status}; {said}")));
+}
