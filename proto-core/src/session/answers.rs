@@ -14,9 +14,7 @@ impl<S: Storage> Session<S> {
     /// be as long as the longest message that this side accepts; a call that does not fit is refused as overloaded.
     pub fn poll_ready<'f>(&mut self, scratch: &'f mut [u8]) -> Option<Request<'f>> {
         while self.ready > 0 {
-            let of_ready = |id: u32| self.answers.get(id).filter(|answer| answer.state == AnswerState::Ready);
-            let all = 0..self.answers.len() as u32;
-            let (_, id) = all.filter_map(|id| of_ready(id).map(|answer| (answer.ordinal, id as u16))).min()?;
+            let id = self.queue.find(&self.answers, |answer| answer.state == AnswerState::Ready)? as u16;
             let fits = self.store.get(parked_key(id)).and_then(|body| {
                 scratch.get_mut(..body.len())?.copy_from_slice(body);
                 Some(body.len())
@@ -38,12 +36,12 @@ impl<S: Storage> Session<S> {
         let lent = self.enter_handles(call.handles, Some(call.id))?;
         let level = self.admit(call, body.len())?;
         let named = named_answers(call).ok_or(fault(Rule::TooManyNamed))?;
-        let (serial, ordinal) = (self.next_serial(), self.received);
-        let parent = call.parent.and_then(|id| Some((id, self.questions.get(id.into())?.serial)));
+        let parent = call.parent.and_then(|id| Some((id, self.questions.get(id.into())?.ordinal)));
+        let ordinal = self.received as u32;
         let Some(entry) = self.answers.get_mut(call.id.into()) else {
             return Err(fault(Rule::LimitExceeded));
         };
-        *entry = Entry { serial, ordinal, parent, level, pipelined: call.pipelined, ..Entry::default() };
+        *entry = Entry { ordinal, parent, level, pipelined: call.pipelined, ..Entry::default() };
         (entry.bytes, entry.lent) = (body.len() as u32, lent);
         if call.deadline.is_some() {
             entry.deadline = self.time.set(call.deadline);
@@ -181,7 +179,7 @@ impl<S: Storage> Session<S> {
     pub(super) fn start<'f>(&mut self, id: u16, call: &Call<'f>, args: Values<'f>) -> Option<Request<'f>> {
         let entry = self.answers.get_mut(id.into())?;
         entry.state = AnswerState::Running;
-        let (target, serial, parent) = (entry.target, entry.serial, entry.parent);
+        let (target, ordinal, parent) = (entry.target, entry.ordinal, entry.parent);
         let deadline = self.time.left(entry.deadline).map(|deadline| deadline.remaining);
         let receiver = match target {
             Held::Export(slot) => Receiver::Object(self.exports.get(slot)?.key),
@@ -194,9 +192,9 @@ impl<S: Storage> Session<S> {
             },
             Held::Nothing => return None,
         };
-        let parent = parent.map(|(id, serial)| Question { id, serial });
+        let parent = parent.map(|(id, ordinal)| Question { id, ordinal });
         Some(Request {
-            call: Answer { id, serial },
+            call: Answer { id, ordinal },
             pipelined: call.pipelined,
             parent: parent.filter(|&parent| self.open_question(parent).is_some()),
             deadline,
@@ -217,6 +215,7 @@ impl<S: Storage> Session<S> {
         if let Some(entry) = self.answers.get_mut(call.id.into()) {
             entry.state = AnswerState::Waiting;
         }
+        self.queue.push_back(&mut self.answers, call.id.into());
         self.waiting += 1;
         self.parked += body.len() + S::Store::OVERHEAD;
         { call.handles }.for_each(|handle| self.hold_home(handle));
@@ -229,6 +228,7 @@ impl<S: Storage> Session<S> {
             Some(AnswerState::Ready) => self.ready -= 1,
             _ => return,
         }
+        self.queue.remove(&mut self.answers, id.into());
         self.parked -= self.store.get(parked_key(id)).map_or(0, |body| body.len() + S::Store::OVERHEAD);
         let mut handles = StoredHandles::new(&self.store, parked_key(id));
         while let Some(handle) = handles.next(&self.store) {

@@ -126,7 +126,7 @@ impl<S: Storage> Session<S> {
                 });
             }
         };
-        self.sent += 1;
+        self.count_sent();
         named.iter().for_each(|id| {
             if let Some(question) = self.questions.get_mut(id.into()) {
                 question.dependents += 1;
@@ -135,7 +135,6 @@ impl<S: Storage> Session<S> {
         self.take_question_id(id);
         self.open_questions += 1;
         self.question_bytes += length as u64;
-        let serial = self.next_serial();
         let ordinal = self.sent as u32;
         if let Some(question) = self.questions.get_mut(id.into()) {
             *question = super::QuestionEntry {
@@ -144,14 +143,13 @@ impl<S: Storage> Session<S> {
                 deadline: self.time.set(deadline),
                 level,
                 named,
-                serial,
                 bytes: length as u32,
                 ordinal,
                 ..Default::default()
             };
         }
         self.note_sent(call.references, Some(id));
-        Ok(Question { id, serial })
+        Ok(Question { id, ordinal })
     }
 
     /// Answers a call of the peer; `result` writes at most one value. It may be run more than once.
@@ -238,7 +236,7 @@ impl<S: Storage> Session<S> {
                 };
             }
         };
-        self.sent += 1;
+        self.count_sent();
         self.note_sent(references, None);
         let settled = match error {
             Some(code) => Settled::Failed(code),
@@ -300,7 +298,7 @@ impl<S: Storage> Session<S> {
             let Some(entry) = self.answers.get_mut(id) else { continue };
             if entry.cancel.take().is_some() {
                 self.cancels -= 1;
-                return Some(Notice::Interrupted(Answer { id: id as u16, serial: entry.serial }));
+                return Some(Notice::Interrupted(Answer { id: id as u16, ordinal: entry.ordinal }));
             }
         }
         self.poll_late()

@@ -36,6 +36,8 @@ pub struct Export {
     /// The first generation in which the slot named this object.
     pub(crate) born: u16,
     pub(crate) state: ExportState,
+    /// The peer may hold it.
+    pub(crate) wire: bool,
     /// Set for good when the object is revoked; on the wire that is a tombstone (REF-8).
     pub(crate) dead: Death,
     /// The call that it is lent to (REF-9).
@@ -43,8 +45,8 @@ pub struct Export {
     /// Calls and answers that hold the object (CAL-4, ANS-4).
     pub(crate) holds: u32,
     pub(crate) key: ObjectKey,
-    /// Ordinal of the last message that carried it (REF-4); 0 if the peer does not hold it.
-    pub(crate) last_sent: u64,
+    /// The low bits of the ordinal of the last message that carried it (REF-4), if the peer holds it.
+    pub(crate) last_sent: u32,
     /// In the list of free slots or of freed objects.
     pub(crate) next: u32,
     /// In the list of those whose Down is due, or of what its scope's call was lent. 0 if in neither.
@@ -54,7 +56,7 @@ pub struct Export {
 impl Export {
     /// Whether the peer may hold it.
     pub fn wire(&self) -> bool {
-        self.last_sent > 0
+        self.wire
     }
 
     /// Whether nobody holds its object any more: a tombstone holds none.
@@ -155,10 +157,9 @@ pub struct Question {
     pub(crate) dependents: u16,
     /// The answers that this call names.
     pub(crate) named: Named,
-    pub(crate) serial: u32,
     /// Length of the call's body.
     pub(crate) bytes: u32,
-    /// The low bits of its ordinal.
+    /// The low bits of its ordinal, which tell it from others of the same id.
     pub(crate) ordinal: u32,
     /// What is lent to it: the first of a list of exports, or 0 (REF-9).
     pub(crate) lent: u32,
@@ -199,11 +200,12 @@ pub struct Answer {
     pub(crate) parent: Option<(u16, u32)>,
     /// The object that it runs on (CAL-4).
     pub(crate) target: Held,
-    pub(crate) serial: u32,
+    /// The low bits of its ordinal, which tell it from others of the same id.
+    pub(crate) ordinal: u32,
     pub(crate) bytes: u32,
     /// What is lent to it: the first of a list of imports, or 0 (REF-9).
     pub(crate) lent: u32,
-    pub(crate) ordinal: u64,
+    /// In the list of those that wait or are ready, or of those that are refused.
     pub(crate) next: u32,
 }
 
@@ -276,13 +278,18 @@ impl Named {
 
 /// An entry that can be in a list; one with two links can be in two.
 pub(crate) trait Linked<const LINK: usize = 0> {
-    fn next(&mut self) -> &mut u32;
+    fn link(&self) -> u32;
+    fn link_mut(&mut self) -> &mut u32;
 }
 
 macro_rules! linked {
     ($($entry:ty, $link:literal, $next:ident;)+) => {
         $(impl Linked<$link> for $entry {
-            fn next(&mut self) -> &mut u32 {
+            fn link(&self) -> u32 {
+                self.$next
+            }
+
+            fn link_mut(&mut self) -> &mut u32 {
                 &mut self.$next
             }
         })+
@@ -314,9 +321,9 @@ impl<const LINK: usize> List<LINK> {
 
     pub fn push_back<T: Linked<LINK> + Default>(&mut self, table: &mut impl Table<T>, index: u32) {
         let Some(entry) = table.get_mut(index) else { return };
-        *entry.next() = NIL;
+        *entry.link_mut() = NIL;
         match table.get_mut(self.tail) {
-            Some(last) if self.head != NIL => *last.next() = index,
+            Some(last) if self.head != NIL => *last.link_mut() = index,
             _ => self.head = index,
         }
         self.tail = index;
@@ -324,7 +331,7 @@ impl<const LINK: usize> List<LINK> {
 
     pub fn push_front<T: Linked<LINK> + Default>(&mut self, table: &mut impl Table<T>, index: u32) {
         let Some(entry) = table.get_mut(index) else { return };
-        *entry.next() = self.head;
+        *entry.link_mut() = self.head;
         if self.head == NIL {
             self.tail = index;
         }
@@ -334,13 +341,48 @@ impl<const LINK: usize> List<LINK> {
     pub fn pop<T: Linked<LINK> + Default>(&mut self, table: &mut impl Table<T>) -> Option<u32> {
         let index = self.first()?;
         self.head = match table.get_mut(index) {
-            Some(entry) => core::mem::take(entry.next()),
+            Some(entry) => core::mem::take(entry.link_mut()),
             None => NIL,
         };
         if self.head == NIL {
             self.tail = NIL;
         }
         Some(index)
+    }
+
+    /// Takes an entry out, wherever it stands.
+    pub fn remove<T: Linked<LINK> + Default>(&mut self, table: &mut impl Table<T>, index: u32) {
+        if self.head == index {
+            self.pop(table);
+            return;
+        }
+        let mut before = self.head;
+        while let Some(entry) = table.get(before) {
+            let next = entry.link();
+            if next == index {
+                let behind = table.get_mut(index).map_or(NIL, |entry| core::mem::take(entry.link_mut()));
+                if let Some(entry) = table.get_mut(before) {
+                    *entry.link_mut() = behind;
+                }
+                if behind == NIL {
+                    self.tail = before;
+                }
+                return;
+            }
+            before = next;
+        }
+    }
+
+    /// The first entry that is looked for.
+    pub fn find<T: Linked<LINK> + Default>(&self, table: &impl Table<T>, is_it: impl Fn(&T) -> bool) -> Option<u32> {
+        let mut index = self.head;
+        while let Some(entry) = table.get(index) {
+            if is_it(entry) {
+                return Some(index);
+            }
+            index = entry.link();
+        }
+        None
     }
 }
 
@@ -351,7 +393,7 @@ pub(crate) fn push_lent<const LINK: usize, T: Linked<LINK> + Default>(
     index: u32,
 ) {
     if let Some(entry) = table.get_mut(index) {
-        *entry.next() = if *first == 0 { NIL } else { *first };
+        *entry.link_mut() = if *first == 0 { NIL } else { *first };
         *first = index;
     }
 }
@@ -362,7 +404,7 @@ pub(crate) fn pop_lent<const LINK: usize, T: Linked<LINK> + Default>(
     table: &mut impl Table<T>,
 ) -> Option<u32> {
     let index = core::mem::take(first);
-    let next = core::mem::take(table.get_mut(index).filter(|_| index != 0)?.next());
+    let next = core::mem::take(table.get_mut(index).filter(|_| index != 0)?.link_mut());
     *first = if next == NIL { 0 } else { next };
     Some(index)
 }
@@ -380,12 +422,11 @@ pub(crate) fn unlink_lent<const LINK: usize, T: Linked<LINK> + Default>(
     }
     let mut before = *first;
     while before != 0 && before != NIL {
-        let Some(entry) = table.get_mut(before) else { return };
-        let next = *entry.next();
+        let Some(next) = table.get(before).map(Linked::link) else { return };
         if next == index {
-            let behind = table.get_mut(index).map_or(NIL, |entry| core::mem::take(entry.next()));
+            let behind = table.get_mut(index).map_or(NIL, |entry| core::mem::take(entry.link_mut()));
             if let Some(entry) = table.get_mut(before) {
-                *entry.next() = behind;
+                *entry.link_mut() = behind;
             }
             return;
         }

@@ -16,9 +16,9 @@ use crate::message::kind;
 pub(crate) struct Goodbyes {
     /// The host wants the session to end.
     pub leaving: bool,
-    /// The ordinals sent and received when each Goodbye was said or heard: any sequenced message makes it void.
-    said: Option<(u64, u64)>,
-    heard: Option<(u64, u64)>,
+    /// [`Session::messages`] when each Goodbye was said or heard: any sequenced message makes it void. 0 if there is none.
+    said: u64,
+    heard: u64,
 }
 
 impl<S: Storage> Session<S> {
@@ -35,11 +35,16 @@ impl<S: Storage> Session<S> {
 
     /// Whether a Goodbye was said that is not void.
     pub(super) fn is_said(&self) -> bool {
-        self.goodbyes.said == Some((self.sent, self.received))
+        self.goodbyes.said == self.messages()
     }
 
     fn is_heard(&self) -> bool {
-        self.goodbyes.heard == Some((self.sent, self.received))
+        self.goodbyes.heard == self.messages()
+    }
+
+    /// How many sequenced messages there were, both ways, and one more.
+    fn messages(&self) -> u64 {
+        self.sent + self.received + 1
     }
 
     /// Whether a Goodbye is to be said: asked for by the host or by the peer, when nothing is under way.
@@ -59,7 +64,7 @@ impl<S: Storage> Session<S> {
             return Err(fault(Rule::GoodbyeAhead));
         }
         // One that crossed something of ours is void from the start.
-        self.goodbyes.heard = (received == self.sent).then_some((self.sent, self.received));
+        self.goodbyes.heard = if received == self.sent { self.messages() } else { 0 };
         match self.is_done() {
             true => Err(Ended::Done),
             false => Ok(()),
@@ -78,7 +83,7 @@ impl<S: Storage> Session<S> {
             if !written {
                 return false;
             }
-            self.goodbyes.said = Some((self.sent, self.received));
+            self.goodbyes.said = self.messages();
             if self.is_done() {
                 self.end(Ended::Done);
             }
@@ -88,7 +93,7 @@ impl<S: Storage> Session<S> {
 
     /// It is to be said again, if it is due still: the connection on which it was said is lost, and it is not kept (LNK-4).
     pub(super) fn unsay_goodbye(&mut self) {
-        self.goodbyes.said = None;
+        self.goodbyes.said = 0;
     }
 
     /// Whoever has said Goodbye was idle then, and has sent and received nothing since. What was dropped meanwhile needs no

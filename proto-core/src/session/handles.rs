@@ -8,6 +8,11 @@ use super::{Ended, Import, ImportEntry, ObjectKey, Ref, Rule, Session, Stale};
 use crate::codec::Writer;
 use crate::message::{self, Descriptor, Handles};
 
+/// The furthest that the `upto` of a Release may lie behind what was sent (REL-4).
+const OLDEST: u32 = 1 << 31;
+/// After so many messages it is looked how old exports are: before the low bits of one that was not too old begin again.
+pub(super) const AGING: u64 = 1 << 30;
+
 /// Why references could not be pinned.
 pub(super) enum PinError {
     BadReference(usize),
@@ -73,10 +78,12 @@ impl<S: Storage> Session<S> {
     /// Frees the slots of which no newer copy is under way (REL-2). Nothing is answered (REL-5).
     pub(super) fn on_release(&mut self, entries: message::Releases<'_>) -> Result<(), Ended> {
         // The low 32 bits tell the ordinal, since far fewer messages are under way (REL-4).
-        let behind = (self.sent as u32).wrapping_sub(entries.upto);
-        let upto = self.sent.checked_sub(behind.into()).ok_or(fault(Rule::ReleaseNeverSent))?;
+        let behind = self.age(entries.upto);
+        if behind > OLDEST || u64::from(behind) > self.sent {
+            return Err(fault(Rule::ReleaseNeverSent));
+        }
         for (slot, generation) in entries {
-            let Some(export) = self.exports.get_mut(slot).filter(|_| slot > 0) else {
+            let Some(export) = self.exports.get(slot).filter(|_| slot > 0) else {
                 return Err(fault(Rule::ReleaseNeverSent));
             };
             let age = export.generation.wrapping_sub(generation);
@@ -84,17 +91,33 @@ impl<S: Storage> Session<S> {
                 return Err(fault(Rule::ReleaseNeverSent));
             }
             // Between two messages nothing is pinned (REF-4): a command is done with its message when it returns.
-            if age == 0 && export.scope.is_none() && export.last_sent <= upto {
+            if age == 0 && export.scope.is_none() && self.age(export.last_sent) >= behind {
                 self.free_slot(slot);
             }
         }
         Ok(())
     }
 
+    /// How many messages were sent since the one of which these are the low bits.
+    fn age(&self, ordinal: u32) -> u32 {
+        (self.sent as u32).wrapping_sub(ordinal)
+    }
+
+    /// Makes what was sent before all that a Release can mean not older than its low bits can tell.
+    #[cold]
+    pub(super) fn age_exports(&mut self) {
+        for slot in 0..self.exports.len() as u32 {
+            let is_old = self.exports.get(slot).is_some_and(|export| self.age(export.last_sent) > OLDEST);
+            if let Some(export) = self.exports.get_mut(slot).filter(|_| is_old) {
+                export.last_sent = (self.sent as u32).wrapping_sub(OLDEST);
+            }
+        }
+    }
+
     /// The peer does not hold a slot any more: by a Release, or because it was lent and that is over.
     pub(super) fn free_slot(&mut self, slot: u32) {
         let Some(export) = self.exports.get_mut(slot).filter(|export| export.wire()) else { return };
-        (export.last_sent, export.scope) = (0, None);
+        (export.wire, export.last_sent, export.scope) = (false, 0, None);
         export.generation = export.generation.wrapping_add(1);
         self.wire_exports -= 1;
         if export.used() {
@@ -212,7 +235,7 @@ impl<S: Storage> Session<S> {
     pub(super) fn export_directory(&mut self) {
         if let Some(export) = self.exports.grow().and_then(|slot| self.exports.get_mut(slot)) {
             // As if sent before everything else.
-            (export.state, export.last_sent, export.key) = (ExportState::Used, 1, ObjectKey::DIRECTORY);
+            (export.state, export.wire, export.key) = (ExportState::Used, true, ObjectKey::DIRECTORY);
             self.wire_exports = 1;
         }
     }
@@ -286,7 +309,7 @@ impl<S: Storage> Session<S> {
             let Some(slot) = find_export::<S>(&self.exports, &self.keys, key) else { continue };
             let Some(export) = self.exports.get_mut(slot) else { continue };
             let (is_new, can_be_lent, scope) = (!export.wire(), export.can_be_lent(), export.scope.map(Scope::call));
-            export.last_sent = self.sent;
+            (export.wire, export.last_sent) = (true, self.sent as u32);
             self.wire_exports += u32::from(is_new);
             match call.filter(|_| is_lent) {
                 Some(call) if can_be_lent => self.lend(slot, call),

@@ -57,7 +57,7 @@ pub(crate) struct Link {
     /// Of the last attempt to resume, either way.
     attempt: u32,
     /// What the peer has said that it has got, and we that we have.
-    acked: u64,
+    pub(super) acked: u64,
     /// Bytes received since the last Ack.
     untold: u32,
     /// From how many on one is due.
@@ -280,10 +280,11 @@ impl<S: Storage> Session<S> {
     /// Whether a call of ours may have been started by the peer, now that the session has ended without its Return (LNK-6).
     /// It may also have been if output that waited is transmitted after the end.
     pub fn may_have_started(&self, question: Question) -> bool {
-        let Some(entry) = self.questions.get(question.id.into()).filter(|entry| entry.serial == question.serial) else {
+        let Some(entry) = self.questions.get(question.id.into()).filter(|entry| entry.ordinal == question.ordinal)
+        else {
             return false;
         };
-        (self.delivered as u32).wrapping_sub(entry.ordinal) as i32 >= 0
+        (self.sent as u32).wrapping_sub(entry.ordinal) >= self.undelivered
     }
 
     /// Whether what was transmitted may have to be transmitted again even when the session has ended: its last word is lost as
@@ -329,7 +330,8 @@ impl<S: Storage> Session<S> {
                 let ended = if is_same { Ended::SessionGone } else { Ended::PeerRestarted };
                 self.end(ended);
                 if is_same && got > 0 {
-                    self.delivered = self.delivered.min(got - 1);
+                    let lost = u32::try_from(self.sent.saturating_sub(got - 1)).unwrap_or(u32::MAX);
+                    self.undelivered = self.undelivered.max(lost);
                 }
                 Err(ended)
             }
@@ -353,12 +355,14 @@ impl<S: Storage> Session<S> {
     }
 
     fn on_got(&mut self, got: u64) -> Result<(), Ended> {
-        if got < self.link.acked || got > self.out.transmitted() + 1 {
+        if got < self.link.acked || got > self.sent - u64::from(self.out.unsent()) + 1 {
             return Err(fault(Rule::AckOutOfRange));
         }
+        // Hello is the first, and has no ordinal.
+        let messages = got.max(1) - self.link.acked.max(1);
         (self.link.acked, self.link.asked) = (got, false);
         if got > 0 {
-            self.out.acknowledge(got - 1);
+            self.out.acknowledge(messages as u32);
         }
         Ok(())
     }

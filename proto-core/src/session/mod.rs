@@ -26,6 +26,8 @@ mod outgoing;
 mod questions;
 mod receive;
 mod storage;
+#[cfg(test)]
+mod tests;
 mod time;
 mod transmit;
 
@@ -89,7 +91,8 @@ pub struct Session<S: Storage> {
     /// Answers that the session gives by itself (ADM-6).
     refused: List,
     used_answers: u32,
-    /// Calls that wait for an answer, and of these the ones that may run.
+    /// Calls that wait for an answer or might run now, the oldest first (ANS-3), and how many of each there are.
+    queue: List,
     waiting: u32,
     ready: u32,
     /// Bytes of these in the store.
@@ -107,15 +110,14 @@ pub struct Session<S: Storage> {
     unknown_kinds: u32,
     /// Kinds of ours that the peer said it doesn't know.
     refused_kinds: u32,
-    serial: u32,
     /// What was announced of keepalive.
     patience: Option<u32>,
     time: Time,
     goodbyes: Goodbyes,
     out: Outgoing<S::Out>,
     link: Link,
-    /// Ordinal of the last message that the peer may have got, once the session has ended.
-    delivered: u64,
+    /// How many of the last messages the peer cannot have got, once the session has ended.
+    undelivered: u32,
 }
 
 /// How a session is set up.
@@ -168,7 +170,8 @@ impl Import {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Question {
     id: u16,
-    serial: u32,
+    /// The low bits of its ordinal.
+    ordinal: u32,
 }
 
 impl Question {
@@ -182,7 +185,8 @@ impl Question {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Answer {
     id: u16,
-    serial: u32,
+    /// The low bits of its ordinal.
+    ordinal: u32,
 }
 
 impl Answer {
@@ -427,6 +431,7 @@ impl<S: Storage> Session<S> {
             answers,
             refused: List::EMPTY,
             used_answers: 0,
+            queue: List::EMPTY,
             waiting: 0,
             ready: 0,
             parked: 0,
@@ -437,13 +442,12 @@ impl<S: Storage> Session<S> {
             received: 0,
             unknown_kinds: 0,
             refused_kinds: 0,
-            serial: 0,
             patience: config.patience,
             time: Time::START,
             goodbyes: Goodbyes::default(),
             out: Outgoing::new(config.out_bytes, config.link != LinkMode::Off),
             link: Link::new(config.link),
-            delivered: 0,
+            undelivered: u32::MAX,
         };
         session.export_directory();
         let link = session.link_offer();
@@ -583,19 +587,22 @@ impl<S: Storage> Session<S> {
         self.peer.map_or(self.limits, |peer| peer.limits)
     }
 
-    fn next_serial(&mut self) -> u32 {
-        self.serial = self.serial.wrapping_add(1);
-        self.serial
+    /// A sequenced message was written: it has its ordinal (MSG-2).
+    fn count_sent(&mut self) {
+        self.sent += 1;
+        if self.sent.is_multiple_of(handles::AGING) {
+            self.age_exports();
+        }
     }
 
     fn open_question(&self, question: Question) -> Option<&QuestionEntry> {
         let entry = self.questions.get(question.id.into())?;
-        (entry.serial == question.serial && entry.state == QuestionState::Open).then_some(entry)
+        (entry.ordinal == question.ordinal && entry.state == QuestionState::Open).then_some(entry)
     }
 
     fn running_answer(&self, answer: Answer) -> Option<&AnswerEntry> {
         let entry = self.answers.get(answer.id.into())?;
-        (entry.serial == answer.serial && matches!(entry.state, AnswerState::Running)).then_some(entry)
+        (entry.ordinal == answer.ordinal && matches!(entry.state, AnswerState::Running)).then_some(entry)
     }
 }
 

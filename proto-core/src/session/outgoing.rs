@@ -28,12 +28,11 @@ pub(crate) struct Outgoing<B> {
     whole: usize,
     next: usize,
     end: usize,
-    /// Sequenced records before `start`, before `whole`, and in all.
-    acknowledged: u64,
-    transmitted: u64,
-    sent: u64,
-    /// How many the peer may have got: after [`Self::go_back`] more than are transmitted again.
-    reached: u64,
+    /// Sequenced records that are kept, and that are still to be transmitted.
+    kept: u32,
+    unsent: u32,
+    /// How many of these the peer may have got all the same, after [`Self::go_back`].
+    again: u32,
 }
 
 /// Why a record could not be appended.
@@ -52,19 +51,7 @@ impl<B: Buffer> Outgoing<B> {
     pub fn new(limit: usize, keeps: bool) -> Self {
         let buffer = B::new(if keeps { limit.saturating_mul(2) } else { limit });
         let limit = limit.min(buffer.limit());
-        Self {
-            buffer,
-            limit,
-            keeps,
-            start: 0,
-            whole: 0,
-            next: 0,
-            end: 0,
-            acknowledged: 0,
-            transmitted: 0,
-            sent: 0,
-            reached: 0,
-        }
+        Self { buffer, limit, keeps, start: 0, whole: 0, next: 0, end: 0, kept: 0, unsent: 0, again: 0 }
     }
 
     /// Bytes that may be kept or wait.
@@ -96,39 +83,48 @@ impl<B: Buffer> Outgoing<B> {
     pub fn taken(&mut self, count: usize) {
         self.next = self.next.saturating_add(count).min(self.end);
         if self.next == self.end {
-            (self.whole, self.transmitted) = (self.end, self.sent);
+            self.whole = self.end;
+            self.note_transmitted(self.unsent);
         }
         while self.whole < self.next
             && let Some((body, end)) = self.record_at(self.whole)
             && end <= self.next
         {
-            self.transmitted += u64::from(Message::is_sequenced(body));
+            let count = u32::from(Message::is_sequenced(body));
             self.whole = end;
+            self.note_transmitted(count);
         }
-        self.reached = self.reached.max(self.transmitted);
         if !self.keeps {
-            self.start = self.whole;
-            self.settle();
+            self.forget();
         }
+    }
+
+    /// So many sequenced records more were transmitted whole.
+    fn note_transmitted(&mut self, count: u32) {
+        self.kept += count;
+        self.unsent -= count;
+        self.again = self.again.saturating_sub(count);
     }
 
     /// From now on what is transmitted is not kept.
     pub fn forget(&mut self) {
         self.keeps = false;
-        self.start = self.whole;
+        (self.start, self.kept) = (self.whole, 0);
         self.settle();
     }
 
-    /// The first so many sequenced records, and Hello, need not be kept.
-    pub fn acknowledge(&mut self, count: u64) {
+    /// The first so many sequenced records that are kept, and Hello, need not be.
+    pub fn acknowledge(&mut self, mut count: u32) {
         while self.start < self.whole
             && let Some((body, end)) = self.record_at(self.start)
         {
-            let is_sequenced = Message::is_sequenced(body);
-            if is_sequenced && self.acknowledged >= count {
-                break;
+            if Message::is_sequenced(body) {
+                if count == 0 {
+                    break;
+                }
+                count -= 1;
+                self.kept -= 1;
             }
-            self.acknowledged += u64::from(is_sequenced);
             self.start = end;
         }
         self.settle();
@@ -138,11 +134,15 @@ impl<B: Buffer> Outgoing<B> {
     pub fn forget_first(&mut self, count: u64) {
         for _ in 0..count {
             let Some((body, end)) = self.record_at(self.start) else { break };
-            self.acknowledged += u64::from(Message::is_sequenced(body));
+            let count = u32::from(Message::is_sequenced(body));
+            if self.start >= self.whole {
+                self.note_transmitted(count);
+            }
+            self.kept -= count;
             self.start = end;
-        }
-        if self.start > self.whole {
-            (self.whole, self.next, self.transmitted) = (self.start, self.start, self.acknowledged);
+            if self.start > self.whole {
+                (self.whole, self.next) = (self.start, self.start);
+            }
         }
         self.settle();
     }
@@ -150,22 +150,24 @@ impl<B: Buffer> Outgoing<B> {
     /// All that is kept is to be transmitted again: the peer has not got it.
     pub fn rewind(&mut self) {
         self.go_back();
-        self.reached = self.acknowledged;
+        self.again = 0;
     }
 
     /// All that is kept is to be transmitted again: the peer may have got it, or not.
     pub fn go_back(&mut self) {
-        (self.whole, self.next, self.transmitted) = (self.start, self.start, self.acknowledged);
+        (self.whole, self.next) = (self.start, self.start);
+        self.again += self.kept;
+        self.unsent += core::mem::take(&mut self.kept);
     }
 
-    /// Sequenced records that were transmitted whole, and not only before they were to be transmitted again.
-    pub fn transmitted(&self) -> u64 {
-        self.transmitted
+    /// Sequenced records that are still to be transmitted, the first time or again.
+    pub fn unsent(&self) -> u32 {
+        self.unsent
     }
 
-    /// Sequenced records that the peer may have got.
-    pub fn reached(&self) -> u64 {
-        self.reached
+    /// Sequenced records that the peer cannot have got.
+    pub fn unreached(&self) -> u32 {
+        self.unsent - self.again
     }
 
     /// Whether something was transmitted and is kept.
@@ -272,7 +274,7 @@ impl<B: Buffer> Outgoing<B> {
             move_down(bytes, at, at + length, self.end + prefix);
         }
         let body = bytes.get(self.end + prefix..).unwrap_or_default();
-        self.sent += u64::from(Message::is_sequenced(body));
+        self.unsent += u32::from(Message::is_sequenced(body));
         self.end += prefix + length;
     }
 }
@@ -286,7 +288,7 @@ impl Outgoing<super::GrowingBuffer> {
             if !taken.is_empty() {
                 self.buffer.swap(other);
                 (self.start, self.end) = (0, 0);
-                (self.transmitted, self.reached) = (self.sent, self.sent);
+                (self.unsent, self.again) = (0, 0);
                 self.settle();
             }
             return taken;

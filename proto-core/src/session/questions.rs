@@ -15,7 +15,7 @@ impl<S: Storage> Session<S> {
             Some(question) if question.state == QuestionState::Open => question,
             _ => return Err(fault(Rule::ReturnWithoutCall)),
         };
-        let (abandoned, serial) = (question.abandoned, question.serial);
+        let (abandoned, ordinal) = (question.abandoned, question.ordinal);
         let lent = core::mem::take(&mut question.lent);
         self.question_returned(id);
         let (outcome, values) = self.read_outcome(returned);
@@ -32,7 +32,7 @@ impl<S: Storage> Session<S> {
         } else {
             returned.handles
         };
-        Ok(Some(Event::Return(Return { question: Question { id, serial }, outcome, handles, values })))
+        Ok(Some(Event::Return(Return { question: Question { id, ordinal }, outcome, handles, values })))
     }
 
     /// A Return's outcome and values; `Malformed` if they are (CAL-5, ERR-2), `NoSuchObject` or `Revoked` if a reference that

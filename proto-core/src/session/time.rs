@@ -206,7 +206,7 @@ impl<S: Storage> Session<S> {
         let Some(question) = self.questions.get_mut(id).filter(|question| !question.abandoned) else { return };
         question.late = true;
         self.time.late += 1;
-        let question = Question { id: id as u16, serial: question.serial };
+        let question = Question { id: id as u16, ordinal: question.ordinal };
         let mode = match self.questions.get(id).map(|question| question.deadline.1) {
             Some(Consequence::Cancel) => FinishMode::Interrupt,
             Some(Consequence::Abandon) => FinishMode::Abandon,
@@ -223,7 +223,7 @@ impl<S: Storage> Session<S> {
         let ids = 0..self.questions.len() as u32;
         let id = { ids }.find(|&id| self.questions.get(id).is_some_and(|question| question.late))?;
         let question = self.questions.get_mut(id)?;
-        let question = Question { id: id as u16, serial: question.serial };
+        let question = Question { id: id as u16, ordinal: question.ordinal };
         self.told_late(id as u16);
         self.free_question(id as u16);
         Some(Notice::DeadlineExceeded(question))

@@ -115,7 +115,7 @@ impl<S: Storage> Session<S> {
                     | Ended::Silent
                     | Ended::Done
             );
-            self.delivered = self.out.reached();
+            self.undelivered = self.out.unreached();
             // Nothing will be asked for again: what was kept makes room for the Close.
             if !self.is_on_line() {
                 self.out.forget();
@@ -129,7 +129,7 @@ impl<S: Storage> Session<S> {
         let keep_free = if is_call { KEPT_FREE } else { 0 };
         let appended = self.out.append(max, keep_free, write);
         let length = appended.inspect_err(|_| self.lacks_room())?;
-        self.sent += 1;
+        self.count_sent();
         Ok(length)
     }
 
