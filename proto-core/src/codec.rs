@@ -9,84 +9,114 @@ use core::str;
 pub struct Malformed;
 
 /// A cursor over received bytes. Every read is checked and canonical (PRM-1, PRM-2).
+///
+/// One that fails, and each after it, gives zero or nothing and leaves nothing to be read. So a message is read as if it were
+/// well formed, and [`Self::check`] tells behind it whether it was.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Reader<'f> {
     rest: &'f [u8],
+    failed: bool,
 }
 
 impl<'f> Reader<'f> {
     /// Reads from the start of `bytes`.
     pub fn new(bytes: &'f [u8]) -> Self {
-        Self { rest: bytes }
+        Self { rest: bytes, failed: false }
     }
 
     /// One byte.
-    pub fn byte(&mut self) -> Result<u8, Malformed> {
-        let (&first, rest) = self.rest.split_first().ok_or(Malformed)?;
-        self.rest = rest;
-        Ok(first)
+    pub fn byte(&mut self) -> u8 {
+        match self.rest.split_first() {
+            Some((&first, rest)) => {
+                self.rest = rest;
+                first
+            }
+            None => self.fail(),
+        }
     }
 
     /// The next `count` bytes.
-    pub fn take(&mut self, count: usize) -> Result<&'f [u8], Malformed> {
-        let (head, rest) = self.rest.split_at_checked(count).ok_or(Malformed)?;
-        self.rest = rest;
-        Ok(head)
+    pub fn take(&mut self, count: usize) -> &'f [u8] {
+        match self.rest.split_at_checked(count) {
+            Some((head, rest)) => {
+                self.rest = rest;
+                head
+            }
+            None => self.fail(),
+        }
+    }
+
+    /// The next bytes, as many as the array has.
+    pub fn array<const N: usize>(&mut self) -> [u8; N] {
+        match self.rest.split_first_chunk() {
+            Some((head, rest)) => {
+                self.rest = rest;
+                *head
+            }
+            None => {
+                self.fail::<()>();
+                [0; N]
+            }
+        }
     }
 
     /// A varint of up to 64 bits, in its shortest form (PRM-1).
     #[cfg_attr(feature = "alloc", inline)]
     #[cfg_attr(not(feature = "alloc"), inline(never))]
-    pub fn varint(&mut self) -> Result<u64, Malformed> {
+    pub fn varint(&mut self) -> u64 {
         // Most are short.
         if let Some((&first, rest)) = self.rest.split_first()
             && first < 0x80
         {
             self.rest = rest;
-            return Ok(first.into());
+            return first.into();
         }
         self.long_varint()
     }
 
-    fn long_varint(&mut self) -> Result<u64, Malformed> {
+    fn long_varint(&mut self) -> u64 {
         let mut value = 0u64;
-        let mut shift = 0u32;
-        loop {
-            let byte = self.byte()?;
+        for (at, &byte) in self.rest.iter().enumerate().take(10) {
             let group = u64::from(byte & 0x7F);
-            if shift == 63 && group > 1 {
-                return Err(Malformed);
+            let is_last = byte & 0x80 == 0;
+            // The tenth group has one bit; the last is not zero.
+            if at == 9 && group > 1 || is_last && group == 0 && at > 0 {
+                break;
             }
-            value |= group << shift;
-            if byte & 0x80 == 0 {
-                return if group == 0 && shift > 0 { Err(Malformed) } else { Ok(value) };
-            }
-            shift += 7;
-            if shift > 63 {
-                return Err(Malformed);
+            value |= group << (7 * at as u32);
+            if is_last {
+                self.take(at + 1);
+                return value;
             }
         }
+        self.fail()
     }
 
     /// A varint that must fit 32 bits.
-    pub fn varint_u32(&mut self) -> Result<u32, Malformed> {
-        u32::try_from(self.varint()?).map_err(|_| Malformed)
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    pub fn varint_u32(&mut self) -> u32 {
+        let value = self.varint();
+        u32::try_from(value).unwrap_or_else(|_| self.fail())
     }
 
     /// A varint that must fit 16 bits.
-    pub fn varint_u16(&mut self) -> Result<u16, Malformed> {
-        u16::try_from(self.varint()?).map_err(|_| Malformed)
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    pub fn varint_u16(&mut self) -> u16 {
+        let value = self.varint();
+        u16::try_from(value).unwrap_or_else(|_| self.fail())
     }
 
     /// Length and bytes (PRM-2).
-    pub fn blob(&mut self) -> Result<&'f [u8], Malformed> {
-        let length = usize::try_from(self.varint()?).map_err(|_| Malformed)?;
+    pub fn blob(&mut self) -> &'f [u8] {
+        // What does not fit the address space does not fit the message.
+        let length = usize::try_from(self.varint()).unwrap_or(usize::MAX);
         self.take(length)
     }
 
     /// Length and UTF-8 (PRM-2, VAL-3).
-    pub fn text(&mut self) -> Result<&'f str, Malformed> {
-        str::from_utf8(self.blob()?).map_err(|_| Malformed)
+    pub fn text(&mut self) -> &'f str {
+        let bytes = self.blob();
+        str::from_utf8(bytes).unwrap_or_else(|_| self.fail())
     }
 
     /// What has not been read yet.
@@ -97,6 +127,26 @@ impl<'f> Reader<'f> {
     /// Whether everything has been read.
     pub fn is_empty(&self) -> bool {
         self.rest.is_empty()
+    }
+
+    /// Fails as if the bytes did not have the form they must have.
+    #[cold]
+    pub fn fail<T: Default>(&mut self) -> T {
+        (self.rest, self.failed) = (&[], true);
+        T::default()
+    }
+
+    /// Fails unless `holds`.
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    pub fn expect(&mut self, holds: bool) {
+        if !holds {
+            self.fail::<()>();
+        }
+    }
+
+    /// Whether every read found what it must.
+    pub fn check(&self) -> Result<(), Malformed> {
+        if self.failed { Err(Malformed) } else { Ok(()) }
     }
 }
 
@@ -115,6 +165,7 @@ impl<'b> Writer<'b> {
     }
 
     /// Appends bytes.
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub fn put(&mut self, bytes: &[u8]) {
         if let Some(room) = self.bytes.get_mut(self.length..).and_then(|free| free.get_mut(..bytes.len())) {
             room.copy_from_slice(bytes);
@@ -180,7 +231,8 @@ pub(crate) fn move_down(bytes: &mut [u8], from: usize, end: usize, to: usize) {
 }
 
 /// The length of a varint, 1 to 10 bytes.
-#[inline]
+#[cfg_attr(feature = "alloc", inline)]
+#[cfg_attr(not(feature = "alloc"), inline(never))]
 pub const fn varint_len(value: u64) -> usize {
     if value < 0x80 {
         return 1;
@@ -204,14 +256,14 @@ mod tests {
                 let length = writer.len();
                 assert_eq!(length, varint_len(value));
                 let mut reader = Reader::new(&bytes[..length]);
-                assert_eq!(reader.varint(), Ok(value));
+                assert_eq!((reader.varint(), reader.check()), (value, Ok(())));
                 assert!(reader.is_empty());
             }
         }
         let mut bytes = [0; 10];
         let mut writer = Writer::new(&mut bytes);
         writer.varint(u64::MAX);
-        assert_eq!(Reader::new(&bytes).varint(), Ok(u64::MAX));
+        assert_eq!(Reader::new(&bytes).varint(), u64::MAX);
         for bad in [
             &[0x80, 0x00][..],
             &[0x81, 0x80, 0x00],
@@ -220,17 +272,33 @@ mod tests {
             &[0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x02],
             &[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01],
         ] {
-            assert_eq!(Reader::new(bad).varint(), Err(Malformed), "{bad:02x?}");
+            let mut reader = Reader::new(bad);
+            assert_eq!((reader.varint(), reader.check()), (0, Err(Malformed)), "{bad:02x?}");
         }
     }
 
     /// PRM-2: a length that runs past the end is refused, also at the edge of the address space.
     #[test]
     fn lengths_stay_within_the_message() {
-        assert_eq!(Reader::new(&[3, b'a', b'b']).blob(), Err(Malformed));
-        assert_eq!(Reader::new(&[0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x01]).blob(), Err(Malformed));
-        assert_eq!(Reader::new(&[2, 0xC3, 0x28]).text(), Err(Malformed));
-        assert_eq!(Reader::new(&[2, 0xC3, 0xA9]).text(), Ok("é"));
+        for bad in [&[3, b'a', b'b'][..], &[0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x01]] {
+            let mut reader = Reader::new(bad);
+            assert_eq!((reader.blob(), reader.check()), (&[][..], Err(Malformed)), "{bad:02x?}");
+        }
+        let text = |bytes| {
+            let mut reader = Reader::new(bytes);
+            (reader.text(), reader.check())
+        };
+        assert_eq!(text(&[2, 0xC3, 0x28]), ("", Err(Malformed)));
+        assert_eq!(text(&[2, 0xC3, 0xA9]), ("é", Ok(())));
+    }
+
+    /// Once a read has failed nothing more is read, whatever is left.
+    #[test]
+    fn a_failure_stays() {
+        let mut reader = Reader::new(&[1, 0x80, 0, 2, 3]);
+        assert_eq!((reader.varint_u16(), reader.varint_u32(), reader.byte()), (1, 0, 0));
+        assert_eq!((reader.take(1), reader.array(), reader.is_empty()), (&[][..], [0; 2], true));
+        assert_eq!(reader.check(), Err(Malformed));
     }
 
     #[test]

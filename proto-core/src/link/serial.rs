@@ -411,22 +411,23 @@ impl Header {
     /// Reads a payload: the header, and the record behind it.
     pub fn read(payload: &[u8]) -> Result<(Self, &[u8]), Malformed> {
         let mut reader = Reader::new(payload);
-        let head = reader.byte()?;
+        let head = reader.byte();
         if head & !(Self::KIND | Self::MISSING) != 0 {
             return Err(Malformed);
         }
-        let to = u32::from_le_bytes(array(&mut reader)?);
-        let ack = u16::from_le_bytes(array(&mut reader)?);
+        let to = u32::from_le_bytes(reader.array());
+        let ack = u16::from_le_bytes(reader.array());
         let kind = match head & Self::KIND {
             0 => Kind::Ack,
-            1 => Kind::Record { number: u16::from_le_bytes(array(&mut reader)?) },
-            2 => Kind::Hello { from: u32::from_le_bytes(array(&mut reader)?) },
+            1 => Kind::Record { number: u16::from_le_bytes(reader.array()) },
+            2 => Kind::Hello { from: u32::from_le_bytes(reader.array()) },
             _ => return Err(Malformed),
         };
         let body = reader.rest();
         if body.is_empty() != (kind == Kind::Ack) {
             return Err(Malformed);
         }
+        reader.check()?;
         Ok((Self { kind, missing: head & Self::MISSING != 0, to, ack }, body))
     }
 
@@ -446,10 +447,6 @@ impl Header {
             Kind::Ack => {}
         }
     }
-}
-
-fn array<const N: usize>(reader: &mut Reader<'_>) -> Result<[u8; N], Malformed> {
-    reader.take(N)?.try_into().map_err(|_| Malformed)
 }
 
 /// Numbers have 16 bits on the line: one that is ahead by more than half of them is behind (LNK-23).

@@ -14,17 +14,18 @@ macro_rules! numbered {
         }
 
         impl $name {
-            fn named(number: u64) -> Option<Self> {
+            pub(crate) fn of(number: u32) -> Self {
                 match number {
-                    $($number => Some(Self::$variant),)+
-                    _ => None,
+                    $($number => Self::$variant,)+
+                    _ => Self::Other(number),
                 }
             }
 
-            fn known_number(self) -> u64 {
+            #[cfg_attr(not(feature = "alloc"), inline(never))]
+            fn known_number(self) -> u32 {
                 match self {
                     $(Self::$variant => $number,)+
-                    Self::Other(number) => number.into(),
+                    Self::Other(number) => number,
                 }
             }
 
@@ -82,30 +83,30 @@ numbered! {
 }
 
 /// The first op number that addresses a member (OPS-3).
-const FIRST_MEMBER: u64 = 64;
+const FIRST_MEMBER: u32 = 64;
 
 impl Op {
     /// Calls member number so many (OPS-2).
     pub const fn member(index: u16) -> Self {
-        Self::Other(FIRST_MEMBER as u32 + index as u32)
+        Self::Other(FIRST_MEMBER + index as u32)
     }
 
     /// The member's number, if this op calls a member by number.
     pub fn as_member(self) -> Option<usize> {
         match self {
-            Self::Other(number) => usize::try_from(u64::from(number).checked_sub(FIRST_MEMBER)?).ok(),
+            Self::Other(number) => usize::try_from(number.checked_sub(FIRST_MEMBER)?).ok(),
             _ => None,
         }
     }
 
     /// The op of a number; None above 32 bits.
     pub fn from_number(number: u64) -> Option<Self> {
-        Self::named(number).or_else(|| u32::try_from(number).ok().map(Self::Other))
+        u32::try_from(number).ok().map(Self::of)
     }
 
     /// Its number.
     pub fn number(self) -> u64 {
-        self.known_number()
+        self.known_number().into()
     }
 }
 
@@ -164,12 +165,12 @@ numbered! {
 impl ErrorCode {
     /// The code of a number.
     pub fn from_number(number: u32) -> Self {
-        Self::named(number.into()).unwrap_or(Self::Other(number))
+        Self::of(number)
     }
 
     /// Its number.
     pub fn number(self) -> u64 {
-        self.known_number()
+        self.known_number().into()
     }
 }
 
@@ -202,7 +203,7 @@ impl DownReason {
 
     /// The reason of a number.
     pub fn from_number(number: u8) -> Self {
-        Self::named(number.into()).unwrap_or(Self::Other(number.into()))
+        Self::of(number.into())
     }
 
     /// Its number, [`Self::MAX`] at most.
@@ -242,12 +243,12 @@ numbered! {
 impl CloseCode {
     /// The code of a number.
     pub fn from_number(number: u32) -> Self {
-        Self::named(number.into()).unwrap_or(Self::Other(number))
+        Self::of(number)
     }
 
     /// Its number.
     pub fn number(self) -> u64 {
-        self.known_number()
+        self.known_number().into()
     }
 }
 

@@ -1,7 +1,7 @@
 //! How long a call has, as its extension says it (TIM-1).
 
-use super::{MAX_REMAINING, flag};
-use crate::codec::{Malformed, Reader, Writer, varint_len};
+use super::MAX_REMAINING;
+use crate::codec::{Reader, Writer, varint_len};
 
 /// How long a call has, and what is to become of it when that is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -52,32 +52,22 @@ impl Extension {
         self.parent.is_none() && self.deadline.is_none()
     }
 
-    pub fn read(flags: u8, reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub fn read(flags: u8, reader: &mut Reader<'_>) -> Self {
         let (mut parent, mut deadline) = (None, None);
-        if flags & flag::EXTENSION != 0 {
-            super::read_extension(flags, reader, |key, value| {
-                match (key, &mut deadline) {
-                    (PARENT, _) => {
-                        parent = Some(value.and_then(|value| u16::try_from(value).ok()).ok_or(Malformed)?);
-                    }
-                    (REMAINING, deadline) => {
-                        let remaining = value.filter(|&value| value <= MAX_REMAINING.into()).ok_or(Malformed)?;
-                        *deadline = Some(Deadline::new(remaining as u32));
-                    }
-                    (CONSEQUENCE, Some(deadline)) => {
-                        deadline.consequence = match value {
-                            Some(1) => Consequence::Abandon,
-                            Some(2) => Consequence::Late,
-                            _ => return Err(Malformed),
-                        };
-                    }
-                    (CONSEQUENCE, None) => return Err(Malformed),
-                    _ => {}
+        super::read_extension(flags, reader, &mut |key, value| {
+            match (key, value, &mut deadline) {
+                (PARENT, Some(id @ ..=0xFFFF), _) => parent = Some(id as u16),
+                (REMAINING, Some(remaining), deadline) if remaining <= MAX_REMAINING.into() => {
+                    *deadline = Some(Deadline::new(remaining as u32));
                 }
-                Ok(())
-            })?;
-        }
-        Ok(Self { parent, deadline })
+                (CONSEQUENCE, Some(1), Some(deadline)) => deadline.consequence = Consequence::Abandon,
+                (CONSEQUENCE, Some(2), Some(deadline)) => deadline.consequence = Consequence::Late,
+                (PARENT | REMAINING | CONSEQUENCE, ..) => return false,
+                _ => {}
+            }
+            true
+        });
+        Self { parent, deadline }
     }
 
     pub fn write(&self, writer: &mut Writer<'_>) {

@@ -1,7 +1,7 @@
 //! The list of handles that stands before the values (REF-2).
 
-use super::read_generation;
-use crate::codec::{Malformed, Reader, Writer};
+use super::{read_generation, read_id, read_number};
+use crate::codec::{Reader, Writer};
 
 /// One handle of a message, as the sender sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -60,20 +60,23 @@ impl Descriptor {
         if let Self::Receiver { slot, generation } = self { Some((slot, generation)) } else { None }
     }
 
-    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
-        let head = reader.varint()?;
-        let number = u32::try_from(head >> 3).map_err(|_| Malformed)?;
-        let generation = if head & 4 == 0 { 0 } else { read_generation(reader)? };
-        match head & 3 {
-            0 => Ok(Self::Sender { slot: number, generation }),
-            1 => Ok(Self::Receiver { slot: number, generation }),
-            2 if generation == 0 => u16::try_from(number).map(Self::Answer).map_err(|_| Malformed),
-            3 => match reader.varint()? {
-                scope::BORROWED => Ok(Self::Borrowed { slot: number, generation }),
-                scope::WEAK => Ok(Self::Weak { slot: number, generation }),
-                _ => Err(Malformed),
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Self {
+        let (slot, low) = read_number(reader, 3);
+        let generation = if low & 4 == 0 { 0 } else { read_generation(reader) };
+        match low & 3 {
+            0 => Self::Sender { slot, generation },
+            1 => Self::Receiver { slot, generation },
+            2 => {
+                reader.expect(generation == 0);
+                Self::Answer(read_id(reader, slot))
+            }
+            _ => match reader.varint() {
+                scope::BORROWED => Self::Borrowed { slot, generation },
+                scope => {
+                    reader.expect(scope == scope::WEAK);
+                    Self::Weak { slot, generation }
+                }
             },
-            _ => Err(Malformed),
         }
     }
 
@@ -105,16 +108,16 @@ pub struct Handles<'f> {
 
 impl<'f> Handles<'f> {
     /// Reads the list, if the flag says that there is one.
-    pub(crate) fn read(present: bool, reader: &mut Reader<'f>) -> Result<Self, Malformed> {
-        let count = if present { reader.varint_u32()? } else { 0 };
-        if present && count == 0 {
-            return Err(Malformed);
-        }
+    pub(crate) fn read(present: bool, reader: &mut Reader<'f>) -> Self {
+        let count = if present { reader.varint_u32() } else { 0 };
+        reader.expect(!present || count > 0);
         let entries = *reader;
-        for _ in 0..count {
-            Descriptor::read(reader)?;
+        let mut left = count;
+        while left > 0 && reader.check().is_ok() {
+            Descriptor::read(reader);
+            left -= 1;
         }
-        Ok(Self { entries, count })
+        Self { entries, count }
     }
 
     /// How many there are (or are left, of an iterator).
@@ -144,6 +147,6 @@ impl Iterator for Handles<'_> {
     #[inline]
     fn next(&mut self) -> Option<Descriptor> {
         self.count = self.count.checked_sub(1)?;
-        Descriptor::read(&mut self.entries).ok()
+        Some(Descriptor::read(&mut self.entries))
     }
 }

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::{feature, kind};
-use crate::codec::{Malformed, Reader, Writer};
+use crate::codec::{Reader, Writer};
 
 /// What one side accepts; it binds the other (HEL-3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -71,35 +71,35 @@ impl Hello {
 
     /// Fields of features stand after the incarnation, in the order of their bits (HEL-6); those of later versions behind
     /// them are skipped (HEL-2).
-    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
         let mut hello = Self {
-            version_min: read_version(reader)?,
-            version_max: read_version(reader)?,
-            features: reader.varint()?,
+            version_min: reader.varint_u16(),
+            version_max: reader.varint_u16(),
+            features: reader.varint(),
             limits: Limits {
-                max_message: reader.varint_u32()?,
-                imports: reader.varint_u32()?,
-                answers: reader.varint_u16()?,
-                call_bytes: reader.varint_u32()?,
-                handles: reader.varint_u16()?,
-                levels: reader.varint_u16()?,
+                max_message: reader.varint_u32(),
+                imports: reader.varint_u32(),
+                answers: reader.varint_u16(),
+                call_bytes: reader.varint_u32(),
+                handles: reader.varint_u16(),
+                levels: reader.varint_u16(),
             },
-            peer: Uuid::from_bytes(reader.take(16)?.try_into().map_err(|_| Malformed)?),
-            incarnation: reader.varint()?,
+            peer: Uuid::from_bytes(reader.array()),
+            incarnation: reader.varint(),
             link: None,
             patience: 0,
         };
+        // Versions count from 1 (HEL-3).
+        reader.expect(hello.version_min != 0 && hello.version_max != 0);
         if hello.features & feature::LINK != 0 {
-            hello.link = Some(LinkOffer {
-                token: read_token(reader)?,
-                replay: reader.varint_u32()?,
-                park: reader.varint_u32()?,
-            });
+            hello.link =
+                Some(LinkOffer { token: reader.array(), replay: reader.varint_u32(), park: reader.varint_u32() });
         }
         if hello.features & feature::KEEPALIVE != 0 {
-            hello.patience = reader.varint_u32()?;
+            hello.patience = reader.varint_u32();
         }
-        Ok(hello)
+        reader.take(reader.rest().len());
+        hello
     }
 
     pub(crate) fn write(&self, writer: &mut Writer<'_>) {
@@ -123,17 +123,5 @@ impl Hello {
         if self.features & feature::KEEPALIVE != 0 {
             writer.varint(self.patience.into());
         }
-    }
-}
-
-pub(super) fn read_token(reader: &mut Reader<'_>) -> Result<[u8; 16], Malformed> {
-    reader.take(16)?.try_into().map_err(|_| Malformed)
-}
-
-/// Versions count from 1 (HEL-3).
-fn read_version(reader: &mut Reader<'_>) -> Result<u16, Malformed> {
-    match reader.varint_u16()? {
-        0 => Err(Malformed),
-        version => Ok(version),
     }
 }

@@ -179,7 +179,7 @@ impl Iterator for Finishes<'_> {
     type Item = (u16, FinishMode);
 
     fn next(&mut self) -> Option<Self::Item> {
-        finish_entry(&mut self.0).ok()
+        (!self.0.is_empty()).then(|| finish_entry(&mut self.0))
     }
 }
 
@@ -195,7 +195,7 @@ impl Iterator for Releases<'_> {
     type Item = (u32, u16);
 
     fn next(&mut self) -> Option<Self::Item> {
-        release_entry(&mut self.entries).ok()
+        (!self.entries.is_empty()).then(|| release_entry(&mut self.entries))
     }
 }
 
@@ -207,7 +207,7 @@ impl Iterator for Downs<'_> {
     type Item = (u32, u16, DownReason);
 
     fn next(&mut self) -> Option<Self::Item> {
-        down_entry(&mut self.0).ok()
+        (!self.0.is_empty()).then(|| down_entry(&mut self.0))
     }
 }
 
@@ -231,62 +231,45 @@ impl<'f> Message<'f> {
     /// Takes a record's body apart. Only a faulty peer sends what is [`Malformed`] here (MSG-1).
     pub fn read(body: &'f [u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(body);
-        let head = reader.byte()?;
+        let head = reader.byte();
         let (kind, flags) = (head & kind::MASK, head & !kind::MASK);
+        let reader = &mut reader;
         let message = match kind {
-            kind::CALL => Self::Call(Call::read(flags, &mut reader)?),
-            kind::RETURN => Self::Return(Return::read(flags, &mut reader)?),
-            _ if flags != 0 && is_known(kind) => return Err(Malformed),
-            kind::FINISH => {
-                let entries = reader;
-                while !reader.is_empty() {
-                    finish_entry(&mut reader)?;
-                }
-                Self::Finish(Finishes(not_empty(entries)?))
+            kind::CALL => Self::Call(Call::read(flags, reader)),
+            kind::RETURN => Self::Return(Return::read(flags, reader)),
+            kind if !is_known(kind) => {
+                reader.take(reader.rest().len());
+                Self::Unknown(kind)
             }
+            _ if flags != 0 => return Err(Malformed),
+            kind::FINISH => Self::Finish(Finishes(entries(reader, finish_entry))),
             kind::RELEASE => {
-                let upto = reader.varint_u32()?;
-                let entries = reader;
-                while !reader.is_empty() {
-                    release_entry(&mut reader)?;
-                }
-                Self::Release(Releases { upto, entries: not_empty(entries)? })
+                let upto = reader.varint_u32();
+                Self::Release(Releases { upto, entries: entries(reader, release_entry) })
             }
-            kind::UNIMPLEMENTED => match reader.varint_u32()? {
-                0 => return Err(Malformed),
-                kinds => Self::Unimplemented(kinds),
-            },
-            kind::DOWN => {
-                let entries = reader;
-                while !reader.is_empty() {
-                    down_entry(&mut reader)?;
-                }
-                Self::Down(Downs(not_empty(entries)?))
+            kind::UNIMPLEMENTED => {
+                let kinds = reader.varint_u32();
+                reader.expect(kinds != 0);
+                Self::Unimplemented(kinds)
             }
-            kind::HELLO => return Hello::read(&mut reader).map(Self::Hello),
+            kind::DOWN => Self::Down(Downs(entries(reader, down_entry))),
+            kind::HELLO => Self::Hello(Hello::read(reader)),
             kind::CLOSE => {
-                let (code, rule, text) = (reader.varint_u32()?, reader.text()?, reader.text()?);
-                if rule.len() > MAX_CLOSE_RULE || text.len() > MAX_CLOSE_TEXT {
-                    return Err(Malformed);
-                }
+                let (code, rule, text) = (reader.varint_u32(), reader.text(), reader.text());
+                reader.expect(rule.len() <= MAX_CLOSE_RULE && text.len() <= MAX_CLOSE_TEXT);
                 Self::Close(Close { code: CloseCode::from_number(code), rule, text })
             }
-            kind::ACK => Self::Ack(reader.varint()?),
-            kind::PING => Self::Ping,
-            kind::RESUME => Self::Resume(Resume {
-                token: hello::read_token(&mut reader)?,
-                attempt: reader.varint_u32()?,
-                got: reader.varint()?,
-            }),
-            kind::RESUME_OK => Self::ResumeOk { token: hello::read_token(&mut reader)?, got: reader.varint()? },
-            kind::SESSION_GONE => Self::SessionGone { incarnation: reader.varint()?, got: reader.varint()? },
-            kind::GOODBYE => Self::Goodbye(reader.varint()?),
-            kind => return Ok(Self::Unknown(kind)),
+            kind::ACK => Self::Ack(reader.varint()),
+            kind::RESUME => {
+                Self::Resume(Resume { token: reader.array(), attempt: reader.varint_u32(), got: reader.varint() })
+            }
+            kind::RESUME_OK => Self::ResumeOk { token: reader.array(), got: reader.varint() },
+            kind::SESSION_GONE => Self::SessionGone { incarnation: reader.varint(), got: reader.varint() },
+            kind::GOODBYE => Self::Goodbye(reader.varint()),
+            _ => Self::Ping,
         };
-        match (&message, reader.is_empty()) {
-            (Self::Call(_) | Self::Return(_), _) | (_, true) => Ok(message),
-            _ => Err(Malformed),
-        }
+        reader.expect(reader.is_empty());
+        reader.check().map(|()| message)
     }
 
     /// Whether a body counts in the order of its direction, its kind known or not (MSG-2).
@@ -296,15 +279,16 @@ impl<'f> Message<'f> {
 }
 
 impl<'f> Call<'f> {
-    #[inline]
-    pub(crate) fn read(flags: u8, reader: &mut Reader<'f>) -> Result<Self, Malformed> {
-        let id = reader.varint_u16()?;
-        let target = Target::read(reader)?;
-        let op = Op::from_number(reader.varint()?).ok_or(Malformed)?;
-        let handles = Handles::read(flags & flag::HANDLES != 0, reader)?;
-        let Extension { parent, deadline } = Extension::read(flags, reader)?;
+    #[cfg_attr(feature = "alloc", inline)]
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    pub(crate) fn read(flags: u8, reader: &mut Reader<'f>) -> Self {
+        let id = reader.varint_u16();
+        let target = Target::read(reader);
+        let op = Op::of(reader.varint_u32());
+        let handles = Handles::read(flags & flag::HANDLES != 0, reader);
+        let Extension { parent, deadline } = Extension::read(flags, reader);
         let pipelined = flags & flag::PIPELINED != 0;
-        Ok(Self { id, pipelined, target, op, handles, parent, deadline, values: reader.rest() })
+        Self { id, pipelined, target, op, handles, parent, deadline, values: reader.take(reader.rest().len()) }
     }
 
     /// Writes the envelope; the values follow. `handles` writes the list, unless `handle_count` is 0.
@@ -333,43 +317,42 @@ impl<'f> Call<'f> {
     }
 }
 
-/// Reads the extension and gives each field's key, and its number if it is no blob. Unknown keys are skipped.
-fn read_extension(
-    flags: u8,
-    reader: &mut Reader<'_>,
-    mut field: impl FnMut(u64, Option<u64>) -> Result<(), Malformed>,
-) -> Result<(), Malformed> {
+/// Reads the extension and gives each field's key, and its number if it is no blob; `field` tells whether that may be so.
+fn read_extension(flags: u8, reader: &mut Reader<'_>, field: &mut dyn FnMut(u64, Option<u64>) -> bool) {
     if flags & flag::EXTENSION == 0 {
-        return Ok(());
+        return;
     }
-    let mut fields = Reader::new(reader.blob()?);
-    let mut last = None;
-    while !fields.is_empty() || last.is_none() {
-        let head = fields.varint()?;
+    let mut fields = Reader::new(reader.blob());
+    fields.expect(!fields.is_empty());
+    // Keys ascend: the least that may come.
+    let mut least = 0;
+    while !fields.is_empty() {
+        let head = fields.varint();
         let key = head >> 1;
-        if last >= Some(key) {
-            return Err(Malformed);
-        }
-        last = Some(key);
-        if head & 1 == 0 {
-            field(key, Some(fields.varint()?))?;
-        } else {
-            fields.blob()?;
-            field(key, None)?;
-        }
+        let value = match head & 1 {
+            0 => Some(fields.varint()),
+            _ => {
+                fields.blob();
+                None
+            }
+        };
+        let is_fine = key >= least && field(key, value);
+        fields.expect(is_fine);
+        least = key + 1;
     }
-    Ok(())
+    reader.expect(fields.check().is_ok());
 }
 
 impl Target {
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
-        let head = reader.varint()?;
-        let number = u32::try_from(head >> 2).map_err(|_| Malformed)?;
-        match head & 3 {
-            0 => Ok(Self::Export { slot: number, generation: 0 }),
-            1 => Ok(Self::Export { slot: number, generation: read_generation(reader)? }),
-            2 => u16::try_from(number).map(Self::Answer).map_err(|_| Malformed),
-            _ => Err(Malformed),
+    fn read(reader: &mut Reader<'_>) -> Self {
+        let (number, low) = read_number(reader, 2);
+        match low {
+            0 => Self::Export { slot: number, generation: 0 },
+            1 => Self::Export { slot: number, generation: read_generation(reader) },
+            _ => {
+                reader.expect(low == 2);
+                Self::Answer(read_id(reader, number))
+            }
         }
     }
 
@@ -386,27 +369,39 @@ impl Target {
 }
 
 /// A generation that is written out is never 0 (REF-2).
-pub(crate) fn read_generation(reader: &mut Reader<'_>) -> Result<u16, Malformed> {
-    match reader.varint_u16()? {
-        0 => Err(Malformed),
-        generation => Ok(generation),
-    }
+pub(crate) fn read_generation(reader: &mut Reader<'_>) -> u16 {
+    let generation = reader.varint_u16();
+    reader.expect(generation != 0);
+    generation
+}
+
+/// A number of 32 bits with so many bits behind it.
+fn read_number(reader: &mut Reader<'_>, bits: u32) -> (u32, u32) {
+    let head = reader.varint();
+    reader.expect(head >> bits <= u32::MAX.into());
+    ((head >> bits) as u32, head as u32 & ((1 << bits) - 1))
+}
+
+/// A number that is a call id.
+fn read_id(reader: &mut Reader<'_>, number: u32) -> u16 {
+    reader.expect(number <= u16::MAX.into());
+    number as u16
 }
 
 impl<'f> Return<'f> {
-    #[inline]
-    pub(crate) fn read(flags: u8, reader: &mut Reader<'f>) -> Result<Self, Malformed> {
-        let id = reader.varint_u16()?;
-        let handles = Handles::read(flags & flag::HANDLES != 0, reader)?;
-        if { handles }.any(|handle| matches!(handle, Descriptor::Answer(_) | Descriptor::Borrowed { .. })) {
-            return Err(Malformed); // only a Call names answers and lends (REF-2)
-        }
-        read_extension(flags, reader, |_, _| Ok(()))?;
+    #[cfg_attr(feature = "alloc", inline)]
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    pub(crate) fn read(flags: u8, reader: &mut Reader<'f>) -> Self {
+        let id = reader.varint_u16();
+        let handles = Handles::read(flags & flag::HANDLES != 0, reader);
+        // Only a Call names answers and lends (REF-2).
+        reader.expect(!{ handles }.any(|handle| matches!(handle, Descriptor::Answer(_) | Descriptor::Borrowed { .. })));
+        read_extension(flags, reader, &mut |_, _| true);
         let error = match flags & flag::ERROR {
             0 => None,
-            _ => Some(ErrorCode::from_number(reader.varint_u32()?)),
+            _ => Some(ErrorCode::from_number(reader.varint_u32())),
         };
-        Ok(Self { id, error, handles, values: reader.rest() })
+        Self { id, error, handles, values: reader.take(reader.rest().len()) }
     }
 
     /// Writes the envelope; the values follow.
@@ -432,27 +427,27 @@ impl<'f> Return<'f> {
     }
 }
 
-fn finish_entry(reader: &mut Reader<'_>) -> Result<(u16, FinishMode), Malformed> {
-    let entry = reader.varint()?;
-    let id = u16::try_from(entry >> 2).map_err(|_| Malformed)?;
-    let mode = match entry & 3 {
+fn finish_entry(reader: &mut Reader<'_>) -> (u16, FinishMode) {
+    let (number, mode) = read_number(reader, 2);
+    let mode = match mode {
         0 => FinishMode::Done,
         1 => FinishMode::Abandon,
-        2 => FinishMode::Interrupt,
-        _ => return Err(Malformed),
+        _ => {
+            reader.expect(mode == 2);
+            FinishMode::Interrupt
+        }
     };
-    Ok((id, mode))
+    (read_id(reader, number), mode)
 }
 
 pub(crate) fn write_finish_entry(writer: &mut Writer<'_>, id: u16, mode: FinishMode) {
     writer.varint(u64::from(id) << 2 | mode as u64);
 }
 
-fn release_entry(reader: &mut Reader<'_>) -> Result<(u32, u16), Malformed> {
-    let entry = reader.varint()?;
-    let slot = u32::try_from(entry >> 1).map_err(|_| Malformed)?;
-    let generation = if entry & 1 == 1 { read_generation(reader)? } else { 0 };
-    Ok((slot, generation))
+fn release_entry(reader: &mut Reader<'_>) -> (u32, u16) {
+    let (slot, has_generation) = read_number(reader, 1);
+    let generation = if has_generation == 1 { read_generation(reader) } else { 0 };
+    (slot, generation)
 }
 
 pub(crate) fn write_release_entry(writer: &mut Writer<'_>, slot: u32, generation: u16) {
@@ -462,12 +457,11 @@ pub(crate) fn write_release_entry(writer: &mut Writer<'_>, slot: u32, generation
     }
 }
 
-fn down_entry(reader: &mut Reader<'_>) -> Result<(u32, u16, DownReason), Malformed> {
-    let (slot, generation) = release_entry(reader)?;
-    match u8::try_from(reader.varint()?) {
-        Ok(reason @ 0..=DownReason::MAX) => Ok((slot, generation, DownReason::from_number(reason))),
-        _ => Err(Malformed),
-    }
+fn down_entry(reader: &mut Reader<'_>) -> (u32, u16, DownReason) {
+    let (slot, generation) = release_entry(reader);
+    let reason = reader.varint_u16();
+    reader.expect(reason <= DownReason::MAX.into());
+    (slot, generation, DownReason::from_number(reason as u8))
 }
 
 pub(crate) fn write_down_entry(writer: &mut Writer<'_>, (slot, generation, reason): (u32, u16, DownReason)) {
@@ -475,8 +469,14 @@ pub(crate) fn write_down_entry(writer: &mut Writer<'_>, (slot, generation, reaso
     writer.varint(reason.number().into());
 }
 
-fn not_empty<'f>(entries: Reader<'f>) -> Result<Reader<'f>, Malformed> {
-    if entries.is_empty() { Err(Malformed) } else { Ok(entries) }
+/// All that is left, checked: at least one entry.
+fn entries<'f, T>(reader: &mut Reader<'f>, entry: fn(&mut Reader<'f>) -> T) -> Reader<'f> {
+    let entries = *reader;
+    reader.expect(!reader.is_empty());
+    while !reader.is_empty() {
+        entry(reader);
+    }
+    entries
 }
 
 fn is_known(kind: u8) -> bool {

@@ -65,7 +65,8 @@ fn a_deadline_is_written_as_it_is_read() {
         let mut buffer = [0; 128];
         let length = write(&mut buffer, |writer| extension.write(writer));
         assert_eq!(&buffer[..length], expected);
-        assert_eq!(Extension::read(flag::EXTENSION, &mut Reader::new(expected)), Ok(extension));
+        let mut reader = Reader::new(expected);
+        assert_eq!((Extension::read(flag::EXTENSION, &mut reader), reader.check()), (extension, Ok(())));
     }
 }
 

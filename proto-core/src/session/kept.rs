@@ -133,9 +133,9 @@ impl StoredHandles {
         self.left = self.left.checked_sub(1)?;
         let mut reader = Reader::new(store.get(self.key)?.get(self.at..)?);
         let before = reader.rest().len();
-        let handle = Descriptor::read(&mut reader).ok();
+        let handle = Descriptor::read(&mut reader);
         self.at += before - reader.rest().len();
-        handle
+        Some(handle)
     }
 }
 

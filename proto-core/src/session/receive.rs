@@ -45,14 +45,16 @@ impl<S: Storage> Session<S> {
             let flags = head & !kind::MASK;
             let mut reader = Reader::new(rest);
             match head & kind::MASK {
-                kind::CALL => match &message::Call::read(flags, &mut reader) {
-                    Ok(call) => return self.on_call(call, body),
-                    Err(_) => return Err(fault(Rule::Envelope)),
-                },
-                kind::RETURN => match &message::Return::read(flags, &mut reader) {
-                    Ok(returned) => return self.on_return(returned),
-                    Err(_) => return Err(fault(Rule::Envelope)),
-                },
+                kind::CALL => {
+                    let call = message::Call::read(flags, &mut reader);
+                    reader.check().map_err(|_| fault(Rule::Envelope))?;
+                    return self.on_call(&call, body);
+                }
+                kind::RETURN => {
+                    let returned = message::Return::read(flags, &mut reader);
+                    reader.check().map_err(|_| fault(Rule::Envelope))?;
+                    return self.on_return(&returned);
+                }
                 _ => {}
             }
         }

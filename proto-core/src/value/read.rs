@@ -26,13 +26,11 @@ impl<'f> Values<'f> {
         let mut reader = Reader::new(bytes);
         let mut nest = Nest::new(top);
         while !reader.is_empty() {
-            let (class, items) = check_one(&mut reader, handles)?;
+            let (class, items) = check_one(&mut reader, handles);
             nest.value(class, items)?;
         }
-        if !nest.is_complete() {
-            return Err(Malformed);
-        }
-        Ok(Self { bytes, count: nest.count() })
+        reader.expect(nest.is_complete());
+        reader.check().map(|()| Self { bytes, count: nest.count() })
     }
 
     /// How many values are left. A map has two for each entry.
@@ -79,14 +77,11 @@ impl<'f> Iterator for Values<'f> {
             self.bytes = rest;
             return Some(Value::Int(i64::from(head) - i64::from(tag::SMALL)));
         }
+        // The run was validated, so reading succeeds.
         let mut reader = Reader::new(self.bytes);
-        // The run was validated, so reading succeeds; should it not, the walk ends here.
-        let value = read_one(&mut reader).ok();
+        let value = read_one(&mut reader);
         self.bytes = reader.rest();
-        if value.is_none() {
-            self.count = 0;
-        }
-        value
+        Some(value)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -129,56 +124,60 @@ enum Token<'f> {
 
 impl<'f> Token<'f> {
     /// The only place that knows the tags.
-    fn read(reader: &mut Reader<'f>) -> Result<Self, Malformed> {
-        let head = reader.byte()?;
-        Ok(match head {
+    fn read(reader: &mut Reader<'f>) -> Self {
+        let head = reader.byte();
+        match head {
             tag::NONE => Self::Folded(Value::None),
             tag::FALSE => Self::Folded(Value::Bool(false)),
             tag::TRUE => Self::Folded(Value::Bool(true)),
             tag::NOT_IMPLEMENTED => Self::Folded(Value::NotImplemented),
-            tag::INT => Self::Int(unzigzag(reader.varint()?)),
+            tag::INT => Self::Int(unzigzag(reader.varint())),
             tag::BIG_INT => {
-                let head = reader.varint()?;
-                let length = usize::try_from(head >> 1).map_err(|_| Malformed)?;
-                Self::BigInt(BigInt { negative: head & 1 == 1, magnitude: reader.take(length)? })
+                let head = reader.varint();
+                let length = usize::try_from(head >> 1).unwrap_or(usize::MAX);
+                Self::BigInt(BigInt { negative: head & 1 == 1, magnitude: reader.take(length) })
             }
-            tag::FLOAT => Self::Float(u64::from_le_bytes(reader.take(8)?.try_into().map_err(|_| Malformed)?)),
-            tag::STRING => Self::Str { bytes: reader.blob()?, folded: false },
+            tag::FLOAT => Self::Float(u64::from_le_bytes(reader.array())),
+            tag::STRING => Self::Str { bytes: reader.blob(), folded: false },
             tag::SHORT_STRING..=tag::SHORT_STRING_END => {
-                Self::Str { bytes: reader.take(usize::from(head - tag::SHORT_STRING))?, folded: true }
+                Self::Str { bytes: reader.take(usize::from(head - tag::SHORT_STRING)), folded: true }
             }
-            tag::BYTES => Self::Bytes(reader.blob()?),
-            tag::TUPLE => Self::Tuple { count: reader.varint_u32()?, folded: false },
+            tag::BYTES => Self::Bytes(reader.blob()),
+            tag::TUPLE => Self::Tuple { count: reader.varint_u32(), folded: false },
             tag::SHORT_TUPLE..=tag::SHORT_TUPLE_END => {
                 Self::Tuple { count: u32::from(head - tag::SHORT_TUPLE), folded: true }
             }
-            tag::LIST => Self::List(reader.varint_u32()?),
-            tag::SET => Self::Set(reader.varint_u32()?),
-            tag::MAP => Self::Map(reader.varint_u32()?),
-            tag::REFERENCE => Self::Reference(reader.varint_u32()?),
+            tag::LIST => Self::List(reader.varint_u32()),
+            tag::SET => Self::Set(reader.varint_u32()),
+            tag::MAP => Self::Map(reader.varint_u32()),
+            tag::REFERENCE => Self::Reference(reader.varint_u32()),
             tag::EXCEPTION => Self::Exception,
             tag::NAMED => Self::Named,
             tag::SMALL_NEGATIVE..=tag::SMALL_NEGATIVE_END => Self::Folded(Value::Int(i64::from(head) - 0x80)),
             tag::SMALL.. => Self::Folded(Value::Int(i64::from(head - tag::SMALL))),
-            _ => return Err(Malformed),
-        })
+            _ => {
+                reader.fail::<()>();
+                Self::Folded(Value::None)
+            }
+        }
     }
 
     /// How many values follow that are part of this one.
-    fn items(&self) -> Result<u32, Malformed> {
+    fn items(&self) -> u32 {
         match *self {
-            Self::Tuple { count, .. } | Self::List(count) | Self::Set(count) => Ok(count),
-            Self::Map(entries) => entries.checked_mul(2).ok_or(Malformed),
-            Self::Exception => Ok(4),
-            Self::Named => Ok(2),
-            _ => Ok(0),
+            Self::Tuple { count, .. } | Self::List(count) | Self::Set(count) => count,
+            // More than any message holds is as good as too many.
+            Self::Map(entries) => entries.saturating_mul(2),
+            Self::Exception => 4,
+            Self::Named => 2,
+            _ => 0,
         }
     }
 }
 
 /// Checks the value at the cursor up to its first item, and tells its class and how many items follow.
-fn check_one(reader: &mut Reader<'_>, handles: u32) -> Result<(Class, u32), Malformed> {
-    let token = Token::read(reader)?;
+fn check_one(reader: &mut Reader<'_>, handles: u32) -> (Class, u32) {
+    let token = Token::read(reader);
     let (class, canonical) = match token {
         Token::Folded(Value::None) => (Class::None, true),
         Token::Folded(_) | Token::Bytes(_) | Token::List(_) | Token::Set(_) | Token::Map(_) => (Class::Other, true),
@@ -191,24 +190,25 @@ fn check_one(reader: &mut Reader<'_>, handles: u32) -> Result<(Class, u32), Malf
         Token::Exception => (Class::Exception, true),
         Token::Named => (Class::Named, true),
     };
-    let items = token.items()?;
+    let items = token.items();
     // Each item needs a byte at least: no more are promised than the message can hold.
-    if canonical && items as usize <= reader.rest().len() { Ok((class, items)) } else { Err(Malformed) }
+    reader.expect(canonical && items as usize <= reader.rest().len());
+    (class, items)
 }
 
 /// Reads the whole validated value at the cursor.
-fn read_one<'f>(reader: &mut Reader<'f>) -> Result<Value<'f>, Malformed> {
-    let token = match Token::read(reader)? {
-        Token::Folded(value) => return Ok(value),
+fn read_one<'f>(reader: &mut Reader<'f>) -> Value<'f> {
+    let token = match Token::read(reader) {
+        Token::Folded(value) => return value,
         token => token,
     };
-    let mut items = take_values(reader, token.items()?)?;
-    Ok(match token {
+    let mut items = take_values(reader, token.items());
+    match token {
         Token::Folded(value) => value,
         Token::Int(value) => Value::Int(value),
         Token::BigInt(value) => Value::BigInt(value),
         Token::Float(bits) => Value::Float(f64::from_bits(bits)),
-        Token::Str { bytes, .. } => Value::Str(str::from_utf8(bytes).map_err(|_| Malformed)?),
+        Token::Str { bytes, .. } => Value::Str(str::from_utf8(bytes).unwrap_or_default()),
         Token::Bytes(bytes) => Value::Bytes(bytes),
         Token::Reference(index) => Value::Reference(index),
         Token::Tuple { .. } => Value::Tuple(items),
@@ -224,24 +224,24 @@ fn read_one<'f>(reader: &mut Reader<'f>) -> Result<Value<'f>, Malformed> {
                     traceback: if let Value::Reference(index) = traceback { Some(index) } else { None },
                 })
             }
-            _ => return Err(Malformed),
+            _ => Value::None,
         },
         Token::Named => match items.next() {
             Some(Value::Str(name)) => Value::Named(name, items),
-            _ => return Err(Malformed),
+            _ => Value::None,
         },
-    })
+    }
 }
 
 /// Takes `count` values off the cursor, with all their items: a skip without recursion.
-fn take_values<'f>(reader: &mut Reader<'f>, count: u32) -> Result<Values<'f>, Malformed> {
+fn take_values<'f>(reader: &mut Reader<'f>, count: u32) -> Values<'f> {
     let start = reader.rest();
     let mut owed = u64::from(count);
-    while owed > 0 {
-        owed = owed - 1 + u64::from(Token::read(reader)?.items()?);
+    while owed > 0 && !reader.is_empty() {
+        owed = owed - 1 + u64::from(Token::read(reader).items());
     }
     let length = start.len() - reader.rest().len();
-    Ok(Values { bytes: start.get(..length).unwrap_or_default(), count })
+    Values { bytes: start.get(..length).unwrap_or_default(), count }
 }
 
 fn unzigzag(raw: u64) -> i64 {
