@@ -313,11 +313,13 @@ impl Reply<'_> {
         self.settle(replied)
     }
 
+    #[inline(never)]
     fn refuse(self, code: ErrorCode, detail: u64) -> Done {
         self.session.refuse(self.call, code, detail);
         Done(())
     }
 
+    #[inline(never)]
     fn finish(
         self,
         error: Option<ErrorCode>,
@@ -407,11 +409,11 @@ impl<S: Storage> Calls for Session<S> {
     }
 
     fn kept(&self, kept: Kept) -> Option<(Handles<'_>, Values<'_>)> {
-        Session::kept(self, kept)
+        if S::KEEPS_VALUES { Session::kept(self, kept) } else { None }
     }
 
     fn resolve_kept(&self, handle: Descriptor) -> Option<Reference> {
-        Session::resolve_kept(self, handle)
+        if S::KEEPS_VALUES { Session::resolve_kept(self, handle) } else { None }
     }
 }
 
@@ -466,67 +468,147 @@ impl<'r> Dispatcher<'r> {
         objects: &mut (impl Objects + ?Sized),
     ) {
         let is_value = |handle| matches!(session.resolve(handle), Some(Reference::Value(_) | Reference::None));
-        let among_values = { request.handles }.any(is_value);
+        // Two values would have to be looked at side by side, of which one stands for a reference of the other call.
+        let can_operate = S::KEEPS_VALUES && !{ request.handles }.any(is_value);
         let has_room = session.room() >= REPLY_ROOM;
         let reply = Reply { session, call: request.call, op: request.op };
         let _ = match request.receiver {
             // Nothing has happened yet, so that it may be tried again (ADM-1: reading goes on).
             _ if !has_room => reply.refuse(ErrorCode::Overloaded, 0),
             _ if is_named_twice(request.args) => reply.bad_arguments("each name once"),
-            Receiver::Object(ObjectKey::DIRECTORY) => self.directory(request, objects, reply),
-            Receiver::Object(key) => match objects.object(key) {
-                Some(object) => perform(object, request, reply),
+            Receiver::Object(key) => self.perform(key, request, objects, reply),
+            Receiver::Value(kept) if can_operate => reply.operated(kept, request.args),
+            // Forwarding a call home needs memory for its arguments (ANS-6).
+            Receiver::Value(_) | Receiver::Import(_) => reply.refuse(ErrorCode::NotKept, 0),
+        };
+        // What was lent is gone with the reply (REF-9).
+        session.release_handles(request.handles);
+    }
+
+    /// Finds the member that a request names, if it names one, and has the object or the directory perform it.
+    fn perform(
+        &self,
+        key: ObjectKey,
+        request: &Request<'_>,
+        objects: &mut (impl Objects + ?Sized),
+        reply: Reply<'_>,
+    ) -> Done {
+        let object = match key {
+            ObjectKey::DIRECTORY => None,
+            key => match objects.object(key) {
+                None => return reply.refuse(ErrorCode::NoSuchObject, 0),
+                object => object,
+            },
+        };
+        let members = match &object {
+            Some(object) => Members::Of(object.members()),
+            None => Members::Roots(self.roots),
+        };
+        let mut args = request.args;
+        // Both are the same operation (OPS-3).
+        let (op, number) = match request.op.as_member() {
+            Some(number) => (Op::CallMethod, Some(Value::Int(number as i64))),
+            None => (request.op, None),
+        };
+        // A name, string or number, leads the arguments of operations on members (OPS-2).
+        let has_name = match op {
+            Op::GetAttr | Op::CallMethod => true,
+            Op::SetAttr | Op::DelAttr => object.is_some(),
+            Op::GetItem | Op::Contains => object.is_none(),
+            _ => false,
+        };
+        let name = match number {
+            None if has_name => args.next(),
+            number => number,
+        };
+        let place = name.and_then(|name| members.find(name));
+        match name {
+            Some(_) if place.is_some() || op == Op::Contains => {}
+            Some(Value::Str(name)) => return no_such_member(reply, |writer| writer.str(name)),
+            Some(Value::Int(number)) => return no_such_member(reply, |writer| writer.int(number)),
+            _ if has_name => return reply.bad_arguments("a member's name or number"),
+            _ => {}
+        }
+        let arguments = Arguments { values: args, handles: request.handles };
+        match (op, object) {
+            (Op::Describe, object) if args.is_empty() || object.is_none() => {
+                reply.value(|writer| members.describe(writer))
+            }
+            (_, Some(object)) => perform(object, op, place.unwrap_or_default(), &arguments, reply),
+            (_, None) => self.directory(op, place, &arguments, objects, reply),
+        }
+    }
+
+    fn directory(
+        &self,
+        op: Op,
+        place: Option<usize>,
+        args: &Arguments<'_>,
+        objects: &mut (impl Objects + ?Sized),
+        reply: Reply<'_>,
+    ) -> Done {
+        match (op, place.and_then(|place| self.roots.get(place))) {
+            (Op::Contains, root) => reply.bool(root.is_some()),
+            (Op::GetAttr | Op::GetItem, Some(root)) => reply.reference(Ref::Local(root.key)),
+            (Op::CallMethod, Some(root)) => match objects.object(root.key) {
+                Some(object) => object.perform(Action::Call, args, reply),
                 None => reply.refuse(ErrorCode::NoSuchObject, 0),
             },
-            // Two values would have to be looked at side by side, of which one stands for a reference of the other call.
-            Receiver::Value(_) if among_values => reply.refuse(ErrorCode::NotKept, 0),
-            Receiver::Value(kept) => reply.operated(kept, request.args),
-            // Forwarding a call home needs memory for its arguments (ANS-6).
-            Receiver::Import(_) => reply.refuse(ErrorCode::NotKept, 0),
-        };
-        for handle in request.handles {
-            // What was lent is gone with the reply (REF-9).
-            let resolved = handle.of_sender().and_then(|_| session.resolve(handle));
-            if let Some(Reference::Import(import) | Reference::Weak(import)) = resolved {
-                let _ = session.release(import);
+            (Op::Length, _) => reply.int(self.roots.len() as i64),
+            (Op::Text, _) => reply.str("directory"),
+            (Op::Force, _) => reply.value(|writer| {
+                writer.tuple(self.roots.len())?;
+                self.roots.iter().try_for_each(|root| writer.str(root.name))
+            }),
+            _ => reply.unsupported(),
+        }
+    }
+}
+
+/// What Describe lists.
+#[derive(Clone, Copy)]
+enum Members<'a> {
+    Of(&'a [Member]),
+    Roots(&'a [Root]),
+}
+
+impl Members<'_> {
+    fn len(self) -> usize {
+        match self {
+            Self::Of(members) => members.len(),
+            Self::Roots(roots) => roots.len(),
+        }
+    }
+
+    fn get(self, place: usize) -> Option<Member> {
+        match self {
+            Self::Of(members) => members.get(place).copied(),
+            Self::Roots(roots) => {
+                roots.get(place).map(|root| Member { name: root.name, kind: MemberKind::Constant, doc: root.doc })
             }
         }
     }
 
-    fn directory(&self, request: &Request<'_>, objects: &mut (impl Objects + ?Sized), reply: Reply<'_>) -> Done {
-        let mut args = request.args;
-        let by_number = request.op.as_member();
-        let name = match (by_number, request.op) {
-            (Some(number), _) => Some(Value::Int(number as i64)),
-            (_, Op::GetAttr | Op::GetItem | Op::CallMethod | Op::Contains) => args.next(),
+    /// The place of a member, by its name or number.
+    fn find(self, name: Value<'_>) -> Option<usize> {
+        match name {
+            Value::Str(name) => {
+                (0..self.len()).find(|&place| self.get(place).is_some_and(|member| member.name == name))
+            }
+            Value::Int(number) => usize::try_from(number).ok().filter(|&number| number < self.len()),
             _ => None,
-        };
-        let root = name.and_then(|name| find(name, self.roots.iter().map(|root| root.name)));
-        let root = root.and_then(|place| self.roots.get(place));
-        match (request.op, name, root) {
-            (Op::Contains, Some(_), root) => reply.bool(root.is_some()),
-            (Op::GetAttr | Op::GetItem, _, Some(root)) => reply.reference(Ref::Local(root.key)),
-            (op, _, Some(root)) if op == Op::CallMethod || by_number.is_some() => match objects.object(root.key) {
-                Some(object) => {
-                    object.perform(Action::Call, &Arguments { values: args, handles: request.handles }, reply)
-                }
-                None => reply.refuse(ErrorCode::NoSuchObject, 0),
-            },
-            (_, Some(name), None) => no_such_member(reply, name),
-            (Op::GetAttr | Op::GetItem | Op::CallMethod | Op::Contains, None, _) => reply.bad_arguments("a name"),
-            (Op::Length, ..) => reply.int(self.roots.len() as i64),
-            (Op::Text, ..) => reply.str("directory"),
-            (Op::Force, ..) => reply.value(|writer| {
-                writer.tuple(self.roots.len())?;
-                self.roots.iter().try_for_each(|root| writer.str(root.name))
-            }),
-            (Op::Describe, ..) => reply.value(|writer| {
-                writer.tuple(self.roots.len())?;
-                let kind = MemberKind::Constant;
-                self.roots.iter().try_for_each(|root| describe(writer, root.name, kind, root.doc))
-            }),
-            _ => reply.unsupported(),
         }
+    }
+
+    fn describe(self, writer: &mut ValueWriter<'_>) -> Result<(), ValueError> {
+        writer.tuple(self.len())?;
+        for member in (0..self.len()).filter_map(|place| self.get(place)) {
+            writer.tuple(3)?;
+            writer.str(member.name)?;
+            writer.int(member.kind as i64)?;
+            writer.str(member.doc)?;
+        }
+        Ok(())
     }
 }
 
@@ -542,86 +624,52 @@ fn is_named_twice(mut args: Values<'_>) -> bool {
     false
 }
 
-/// Turns a request into an action and has the object perform it.
-fn perform(object: &mut dyn Object, request: &Request<'_>, reply: Reply<'_>) -> Done {
-    let members = object.members();
-    let mut args = request.args;
-    // A name, string or number, leads the arguments of operations on members (OPS-2, OPS-3).
-    let member = match (request.op.as_member(), request.op) {
-        (Some(number), _) => Some(Value::Int(number as i64)),
-        (_, Op::GetAttr | Op::SetAttr | Op::DelAttr | Op::CallMethod) => match args.next() {
-            Some(name @ (Value::Str(_) | Value::Int(_))) => Some(name),
-            _ => return reply.bad_arguments("a member's name or number"),
-        },
-        _ => None,
-    };
-    let place = match member {
-        Some(name) => match find(name, members.iter().map(|member| member.name)) {
-            Some(place) => place,
-            None => return no_such_member(reply, name),
-        },
-        None => 0,
-    };
-    let is_writable = members.get(place).is_some_and(|member| member.kind == MemberKind::Writable);
-    let arguments = Arguments { values: args, handles: request.handles };
-    let mut operands = args.positional();
+/// Turns an operation into an action and has the object perform it.
+fn perform(object: &mut dyn Object, op: Op, place: usize, args: &Arguments<'_>, reply: Reply<'_>) -> Done {
+    let mut operands = args.values.positional();
     let (first, second) = (operands.next(), operands.next());
-    let action = match (request.op, first, second) {
-        (Op::CallMethod, ..) => Action::Method(place),
-        (op, ..) if op.as_member().is_some() => Action::Method(place),
-        (Op::Call, ..) => Action::Call,
-        (Op::GetAttr, None, _) => Action::Get(place),
-        (Op::SetAttr | Op::DelAttr, ..) if !is_writable => {
-            return reply.finish(Some(ErrorCode::AccessDenied), &[], &mut |writer| writer.str("read only"));
-        }
-        (Op::SetAttr, Some(value), None) => Action::Set(place, value),
-        (Op::DelAttr, None, _) => Action::Delete(place),
-        (Op::Length, None, _) => Action::Length,
-        (Op::GetItem, Some(key), None) => Action::GetItem(key),
-        (Op::SetItem, Some(key), Some(value)) => Action::SetItem(key, value),
-        (Op::DelItem, Some(key), None) => Action::DelItem(key),
-        (Op::Contains, Some(value), None) => Action::Contains(value),
-        (Op::Iterate, None, _) => Action::Iterate,
-        (Op::Next, Some(Value::Int(count @ 1..)), None) => Action::Next(usize::try_from(count).unwrap_or(usize::MAX)),
-        (Op::Text, None, _) => Action::Text(false),
-        (Op::Text, Some(Value::Bool(exact)), None) => Action::Text(exact),
-        (Op::Equals, Some(other), None) => Action::Equals(other),
-        (Op::Hash, None, _) => Action::Hash,
-        (Op::Force, None, _) => Action::Force,
-        (Op::Upgrade, None, _) => Action::Upgrade,
-        (Op::Describe, None, _) => {
-            return reply.value(|writer| {
-                writer.tuple(members.len())?;
-                members.iter().try_for_each(|member| describe(writer, member.name, member.kind, member.doc))
-            });
-        }
-        (Op::Other(_), ..) => return reply.unsupported(),
-        _ => return reply.bad_arguments("other arguments for this operation"),
+    let count = usize::from(first.is_some()) + usize::from(second.is_some());
+    let expected = match op {
+        Op::Call | Op::CallMethod => count,
+        Op::Text => count.min(1),
+        Op::SetAttr | Op::GetItem | Op::DelItem | Op::Contains | Op::Next | Op::Equals => 1,
+        Op::SetItem => 2,
+        _ => 0,
     };
-    object.perform(action, &arguments, reply)
-}
-
-/// The place of a member, by its name or number.
-fn find<'n>(name: Value<'_>, mut names: impl ExactSizeIterator<Item = &'n str>) -> Option<usize> {
-    match name {
-        Value::Str(wanted) => names.position(|name| name == wanted),
-        Value::Int(number) => usize::try_from(number).ok().filter(|&number| number < names.len()),
-        _ => None,
+    let is_writable = || object.members().get(place).is_some_and(|member| member.kind == MemberKind::Writable);
+    if matches!(op, Op::SetAttr | Op::DelAttr) && !is_writable() {
+        return reply.finish(Some(ErrorCode::AccessDenied), &[], &mut |writer| writer.str("read only"));
     }
+    let action = match (op, first.unwrap_or(Value::None)) {
+        (Op::Other(_), _) => return reply.unsupported(),
+        _ if count != expected => return bad_operands(reply),
+        (Op::CallMethod, _) => Action::Method(place),
+        (Op::Call, _) => Action::Call,
+        (Op::GetAttr, _) => Action::Get(place),
+        (Op::SetAttr, value) => Action::Set(place, value),
+        (Op::DelAttr, _) => Action::Delete(place),
+        (Op::Length, _) => Action::Length,
+        (Op::GetItem, key) => Action::GetItem(key),
+        (Op::SetItem, key) => Action::SetItem(key, second.unwrap_or(Value::None)),
+        (Op::DelItem, key) => Action::DelItem(key),
+        (Op::Contains, value) => Action::Contains(value),
+        (Op::Iterate, _) => Action::Iterate,
+        (Op::Next, Value::Int(count @ 1..)) => Action::Next(usize::try_from(count).unwrap_or(usize::MAX)),
+        (Op::Text, _) if count == 0 => Action::Text(false),
+        (Op::Text, Value::Bool(exact)) => Action::Text(exact),
+        (Op::Equals, other) => Action::Equals(other),
+        (Op::Hash, _) => Action::Hash,
+        (Op::Force, _) => Action::Force,
+        (Op::Upgrade, _) => Action::Upgrade,
+        (Op::Next | Op::Text | Op::Describe, _) => return bad_operands(reply),
+    };
+    object.perform(action, args, reply)
 }
 
-fn no_such_member(reply: Reply<'_>, name: Value<'_>) -> Done {
-    match name {
-        Value::Str(_) | Value::Int(_) => {
-            reply.finish(Some(ErrorCode::NoSuchMember), &[], &mut |writer| writer.copy(name))
-        }
-        _ => reply.bad_arguments("a member's name or number"),
-    }
+fn bad_operands(reply: Reply<'_>) -> Done {
+    reply.bad_arguments("other arguments for this operation")
 }
 
-fn describe(writer: &mut ValueWriter<'_>, name: &str, kind: MemberKind, doc: &str) -> Result<(), ValueError> {
-    writer.tuple(3)?;
-    writer.str(name)?;
-    writer.int(kind as i64)?;
-    writer.str(doc)
+fn no_such_member(reply: Reply<'_>, mut name: impl FnMut(&mut ValueWriter<'_>) -> Result<(), ValueError>) -> Done {
+    reply.finish(Some(ErrorCode::NoSuchMember), &[], &mut name)
 }

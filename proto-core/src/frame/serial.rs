@@ -30,7 +30,13 @@ use crc::{CRC_32_ISO_HDLC, Crc};
 /// Bytes of the check behind a payload: a [`Decoder`]'s buffer is so much longer than the longest payload.
 pub const CHECK: usize = 4;
 
-static CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
+/// Where there is a heap there is memory for a table of one kilobyte.
+#[cfg(feature = "alloc")]
+type Way = crc::Table<1>;
+#[cfg(not(feature = "alloc"))]
+type Way = crc::NoTable;
+
+static CRC: Crc<u32, Way> = Crc::<u32, Way>::new(&CRC_32_ISO_HDLC);
 
 /// Ends each frame, and stands nowhere else in one.
 const DELIMITER: u8 = 0;

@@ -136,7 +136,7 @@ impl<S: Storage> Session<S> {
             Target::Export { slot, generation } => (Held::Export(slot), Some((slot, generation))),
             Target::Answer(id) => (Held::Answer(id), None),
         };
-        self.check_homes(receiver.into_iter().chain(call.handles.filter_map(Descriptor::of_receiver)))?;
+        self.check_homes(receiver, call.handles)?;
         // No call has this id, and a list of named answers cannot hold it.
         let never = Descriptor::Answer(NO_ID);
         if call.target == Target::Answer(NO_ID) || { call.handles }.any(|handle| handle == never) {

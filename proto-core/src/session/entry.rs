@@ -319,6 +319,7 @@ impl<const LINK: usize> List<LINK> {
         (self.head != NIL).then_some(self.head)
     }
 
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub fn push_back<T: Linked<LINK> + Default>(&mut self, table: &mut impl Table<T>, index: u32) {
         let Some(entry) = table.get_mut(index) else { return };
         *entry.link_mut() = NIL;
@@ -338,6 +339,7 @@ impl<const LINK: usize> List<LINK> {
         self.head = index;
     }
 
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub fn pop<T: Linked<LINK> + Default>(&mut self, table: &mut impl Table<T>) -> Option<u32> {
         let index = self.first()?;
         self.head = match table.get_mut(index) {

@@ -34,6 +34,7 @@ impl<S: Storage> Session<S> {
     }
 
     /// Whether a Goodbye was said that is not void.
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub(super) fn is_said(&self) -> bool {
         self.goodbyes.said == self.messages()
     }

@@ -83,7 +83,8 @@ impl<S: Storage> Session<S> {
             return Err(fault(Rule::ReleaseNeverSent));
         }
         for (slot, generation) in entries {
-            let Some(export) = self.exports.get(slot).filter(|_| slot > 0) else {
+            let is_one = slot > 0 && (slot as usize) < self.exports.len();
+            let Some(export) = self.exports.get(slot).filter(|_| is_one) else {
                 return Err(fault(Rule::ReleaseNeverSent));
             };
             let age = export.generation.wrapping_sub(generation);
@@ -177,7 +178,8 @@ impl<S: Storage> Session<S> {
         Ok(lent)
     }
 
-    pub(super) fn release_handles(&mut self, handles: Handles<'_>) {
+    /// One holder less of each object of the peer among the handles.
+    pub(crate) fn release_handles(&mut self, handles: Handles<'_>) {
         handles.for_each(|handle| self.release_handle(handle));
     }
 

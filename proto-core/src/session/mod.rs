@@ -569,10 +569,11 @@ impl<S: Storage> Session<S> {
         }
     }
 
-    /// The error, if there is one, of a message's handles for objects of ours: an unknown one comes before one that is revoked.
-    fn check_homes(&self, handles: impl Iterator<Item = (u32, u16)>) -> Result<(), (ErrorCode, u64)> {
+    /// The error, if there is one, of a message's target and handles that are objects of ours: an unknown one comes before one that
+    /// is revoked.
+    fn check_homes(&self, target: Option<(u32, u16)>, handles: Handles<'_>) -> Result<(), (ErrorCode, u64)> {
         let mut found = Ok(());
-        for (slot, generation) in handles {
+        for (slot, generation) in target.into_iter().chain(handles.filter_map(Descriptor::of_receiver)) {
             match self.check_home(slot, generation) {
                 Err(error @ (ErrorCode::NoSuchObject, _)) => return Err(error),
                 Err(error) if found.is_ok() => found = Err(error),

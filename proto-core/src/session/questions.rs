@@ -4,7 +4,7 @@ use super::entry::QuestionState;
 use super::receive::fault;
 use super::storage::{Storage, Table};
 use super::{CallError, Ended, Event, Outcome, Question, Return, Rule, Session};
-use crate::message::{self, Descriptor, ErrorCode, FinishMode, Handles};
+use crate::message::{self, ErrorCode, FinishMode, Handles};
 use crate::value::{Top, Value, Values};
 
 impl<S: Storage> Session<S> {
@@ -41,7 +41,7 @@ impl<S: Storage> Session<S> {
         let top = if returned.error.is_some() { Top::Error } else { Top::Result };
         let malformed = (Err(ErrorCode::Malformed), Values::default());
         let Ok(values) = Values::check(returned.values, top, returned.handles.len()) else { return malformed };
-        if let Err((code, _)) = self.check_homes(returned.handles.filter_map(Descriptor::of_receiver)) {
+        if let Err((code, _)) = self.check_homes(None, returned.handles) {
             return (Err(code), Values::default());
         }
         match returned.error {

@@ -22,7 +22,7 @@ pub trait Table<T: Default>: Clone + Eq + Hash + Debug {
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
-    /// An entry.
+    /// An entry. One that [`Self::grow`] has not given yet is none or a default one.
     fn get(&self, index: u32) -> Option<&T>;
     /// An entry, to change it.
     fn get_mut(&mut self, index: u32) -> Option<&mut T>;
@@ -143,11 +143,11 @@ impl<T: Default + Clone + Eq + Hash + Debug, const N: usize> Table<T> for Fixed<
     }
 
     fn get(&self, index: u32) -> Option<&T> {
-        self.entries.get(..self.length)?.get(index as usize)
+        self.entries.get(index as usize)
     }
 
     fn get_mut(&mut self, index: u32) -> Option<&mut T> {
-        self.entries.get_mut(..self.length)?.get_mut(index as usize)
+        self.entries.get_mut(index as usize)
     }
 
     fn grow(&mut self) -> Option<u32> {
