@@ -1,9 +1,10 @@
 //! The peer's calls: admitted, waiting for answers, running, refused, settled, over (SPEC section 6, 7).
 
-use super::entry::{Answer as Entry, AnswerState, Held, NO_ID, Named, QuestionState, Settled};
+use super::entry::{Answer as Entry, Fate, Held, Named, QuestionState, RunsOn, Settled, Stage};
 use super::kept::StoredHandles;
 use super::receive::fault;
 use super::storage::{Storage, Store, Table};
+use super::width::{Number, Width};
 use super::{Answer, Ended, Event, Kept, Question, Receiver, Reference, Request, Rule, Session};
 use super::{kept_key, parked_key};
 use crate::message::{self, Call, Deadline, Descriptor, ErrorCode, FinishMode, Message, Target};
@@ -14,7 +15,7 @@ impl<S: Storage> Session<S> {
     /// be as long as the longest message that this side accepts; a call that does not fit is refused as overloaded.
     pub fn poll_ready<'f>(&mut self, scratch: &'f mut [u8]) -> Option<Request<'f>> {
         while self.ready > 0 {
-            let id = self.queue.find(&self.answers, |answer| answer.state == AnswerState::Ready)? as u16;
+            let id = self.queue.find(&self.answers, |answer| answer.is(Stage::Ready))? as u16;
             let fits = self.store.get(parked_key(id)).and_then(|body| {
                 scratch.get_mut(..body.len())?.copy_from_slice(body);
                 Some(body.len())
@@ -23,11 +24,12 @@ impl<S: Storage> Session<S> {
                 self.refuse_unstarted(id, ErrorCode::Overloaded, 0);
                 continue;
             };
+            let parent = self.answers.get(id.into()).map_or(0, Entry::parent);
             self.unpark(id);
             let body: &'f [u8] = scratch.get(..length)?;
             let Ok(Message::Call(call)) = Message::read(body) else { return None };
             let args = Values::check(call.values, Top::Arguments, call.handles.len()).ok()?;
-            return self.start(id, &call, args);
+            return self.start(id, (&call, parent), args);
         }
         None
     }
@@ -35,33 +37,36 @@ impl<S: Storage> Session<S> {
     pub(super) fn on_call<'f>(&mut self, call: &Call<'f>, body: &[u8]) -> Result<Option<Event<'f>>, Ended> {
         let lent = self.enter_handles(call.handles, Some(call.id))?;
         let level = self.admit(call, body.len())?;
-        let named = named_answers(call).ok_or(fault(Rule::TooManyNamed))?;
-        let parent = call.parent.and_then(|id| Some((id, self.questions.get(id.into())?.ordinal)));
-        let ordinal = self.received as u32;
+        let named = named_answers::<S>(call).ok_or(fault(Rule::TooManyNamed))?;
+        let parent = call.parent.and_then(|id| self.questions.get(id.into())).map_or(0, |question| question.ordinal);
         let Some(entry) = self.answers.get_mut(call.id.into()) else {
             return Err(fault(Rule::LimitExceeded));
         };
-        *entry = Entry { ordinal, parent, level, pipelined: call.pipelined, ..Entry::default() };
-        (entry.bytes, entry.lent) = (body.len() as u32, lent);
+        *entry = Entry::default();
+        (entry.ordinal, entry.lent) = (self.received as u32, lent);
+        entry.set_pipelined(call.pipelined);
+        entry.level = IdOf::<S>::of(level.into());
+        entry.bytes = <S::Width as Width>::Count::of(body.len() as u32);
         if call.deadline.is_some() {
-            entry.deadline = self.time.set(call.deadline);
+            entry.set_due(self.time.set(call.deadline));
         }
-        self.answer_bytes += body.len() as u64;
+        self.answer_bytes += body.len() as u32;
         self.used_answers += 1;
 
         match self.judge(call, named) {
             Ok((target, args)) => {
-                self.hold(target);
+                self.hold(target.held());
                 named.iter().for_each(|id| self.name_answer(id));
                 let settled = self.named_state(named) == Ok(true);
                 if let Some(entry) = self.answers.get_mut(call.id.into()) {
-                    (entry.target, entry.named) = (target, named);
+                    entry.set_target(target);
+                    entry.named = named;
                 }
                 // Calls that are ready already run first (ANS-3).
                 if settled && (self.ready == 0 || named.iter().next().is_none()) {
-                    return Ok(self.start(call.id, call, args).map(Event::Request));
+                    return Ok(self.start(call.id, (call, parent), args).map(Event::Request));
                 }
-                self.keep_waiting(call, body);
+                self.keep_waiting((call, parent), body);
                 if settled {
                     self.recheck_waiting();
                 }
@@ -80,22 +85,22 @@ impl<S: Storage> Session<S> {
                 return Err(fault(Rule::LimitExceeded));
             }
             let Some(entry) = self.answers.get_mut(id.into()) else { continue };
-            let state = entry.state;
-            if state == AnswerState::Free {
+            let stage = entry.stage();
+            if stage == Stage::Free {
                 continue; // it crossed the Return (FIN-3)
             }
-            entry.finished = true;
-            match (state, mode) {
-                (AnswerState::Settled(_), _) => self.close_answer(id),
-                (AnswerState::Waiting | AnswerState::Ready, FinishMode::Interrupt) => {
+            entry.set_finished(true);
+            match stage {
+                Stage::Waiting | Stage::Ready if mode == FinishMode::Interrupt => {
                     self.refuse_unstarted(id, ErrorCode::Cancelled, 0);
                 }
-                (AnswerState::Running, FinishMode::Interrupt) => {
-                    self.cancels += u32::from(entry.cancel.is_none());
-                    entry.cancel = Some(mode);
+                Stage::Running if mode == FinishMode::Interrupt => {
+                    self.cancels += u32::from(!entry.cancelled());
+                    entry.set_cancelled(true);
                 }
                 // The result is not wanted; the entry stays for those who wait for it (FIN-4).
-                _ => {}
+                Stage::Waiting | Stage::Ready | Stage::Running | Stage::Refused => {}
+                _ => self.close_answer(id),
             }
         }
         Ok(())
@@ -110,17 +115,18 @@ impl<S: Storage> Session<S> {
             // Only the heap can fail here; then it is we who are out of resources.
             self.answers.grow().ok_or(Ended::Closed(message::CloseCode::OutOfResources))?;
         }
-        if self.answers.get(call.id.into()).is_none_or(|entry| !matches!(entry.state, AnswerState::Free)) {
+        if self.answers.get(call.id.into()).is_none_or(|entry| !entry.is(Stage::Free)) {
             return Err(fault(Rule::CallIdInUse));
         }
-        if self.answer_bytes + length as u64 > self.limits.call_bytes.into() {
+        if u64::from(self.answer_bytes) + length as u64 > self.limits.call_bytes.into() {
             return Err(fault(Rule::LimitExceeded));
         }
         let Some(parent) = call.parent else { return Ok(0) };
         let level = match self.questions.get(parent.into()) {
-            Some(question) if question.state == QuestionState::Open => question.level.saturating_add(1),
+            Some(question) if question.state() == QuestionState::Open => question.level.into() as u16,
             _ => return Err(fault(Rule::ParentNotOpen)),
         };
+        let level = level.saturating_add(1);
         if level >= self.limits.levels {
             return Err(fault(Rule::LimitExceeded));
         }
@@ -129,17 +135,23 @@ impl<S: Storage> Session<S> {
 
     /// Whether the call can run or wait: what it runs on and its arguments, or why not. Looks and changes nothing; malformed
     /// values are the call's failure alone (CAL-7).
-    pub(super) fn judge<'f>(&self, call: &Call<'f>, named: Named) -> Result<(Held, Values<'f>), (ErrorCode, u64)> {
+    pub(super) fn judge<'f>(
+        &self,
+        call: &Call<'f>,
+        named: Named<IdOf<S>>,
+    ) -> Result<(RunsOn, Values<'f>), (ErrorCode, u64)> {
         let args =
             Values::check(call.values, Top::Arguments, call.handles.len()).map_err(|_| (ErrorCode::Malformed, 0))?;
         let (target, receiver) = match call.target {
-            Target::Export { slot, generation } => (Held::Export(slot), Some((slot, generation))),
-            Target::Answer(id) => (Held::Answer(id), None),
+            Target::Export { slot, generation } => (RunsOn::Export(slot), Some((slot, generation))),
+            Target::Answer(id) => (RunsOn::Answer(id), None),
         };
         self.check_homes(receiver, call.handles)?;
-        // No call has this id, and a list of named answers cannot hold it.
-        let never = Descriptor::Answer(NO_ID);
-        if call.target == Target::Answer(NO_ID) || { call.handles }.any(|handle| handle == never) {
+        // No call has such an id, and a list of named answers cannot hold it.
+        let is_none = |id: u16| u32::from(id) >= IdOf::<S>::NONE.into();
+        if matches!(call.target, Target::Answer(id) if is_none(id)) || { call.handles }
+            .any(|handle| matches!(handle, Descriptor::Answer(id) if is_none(id)))
+        {
             return Err((ErrorCode::NoSuchAnswer, 0));
         }
         self.named_state(named)?;
@@ -150,49 +162,52 @@ impl<S: Storage> Session<S> {
     }
 
     /// Whether all answers that a call names have settled; an error if one is not there or has failed (ANS-3, ANS-7).
-    pub(super) fn named_state(&self, named: Named) -> Result<bool, (ErrorCode, u64)> {
+    pub(super) fn named_state(&self, named: Named<IdOf<S>>) -> Result<bool, (ErrorCode, u64)> {
         let mut settled = true;
         for id in named.iter() {
-            let entry = self.answers.get(id.into()).filter(|entry| entry.pipelined);
-            match entry.map(|entry| entry.state) {
-                None | Some(AnswerState::Free) => return Err((ErrorCode::NoSuchAnswer, 0)),
-                Some(AnswerState::Refused(code, _) | AnswerState::Settled(Settled::Failed(code))) => {
+            let entry = self.answers.get(id.into()).filter(|entry| entry.pipelined() && !entry.is(Stage::Free));
+            match entry.ok_or((ErrorCode::NoSuchAnswer, 0))?.fate() {
+                Some(Fate::Refused(code, _) | Fate::Settled(Settled::Failed(code))) => {
                     return Err((ErrorCode::Broken, code.number()));
                 }
-                Some(AnswerState::Settled(Settled::Revoked(reason))) => {
+                Some(Fate::Settled(Settled::Revoked(reason))) => {
                     return Err((ErrorCode::Revoked, reason.number().into()));
                 }
-                Some(AnswerState::Settled(Settled::Reference(Held::Export(slot)))) => {
+                Some(Fate::Settled(Settled::Reference(Held::Export(slot)))) => {
                     if let Some(reason) = self.exports.get(slot).and_then(|export| export.dead.reason()) {
                         return Err((ErrorCode::Revoked, reason.number().into()));
                     }
                 }
-                Some(AnswerState::Settled(Settled::NotKept)) => return Err((ErrorCode::NotKept, 0)),
-                Some(AnswerState::Settled(_)) => {}
-                Some(AnswerState::Waiting | AnswerState::Ready | AnswerState::Running) => settled = false,
+                Some(Fate::Settled(Settled::NotKept)) => return Err((ErrorCode::NotKept, 0)),
+                Some(Fate::Settled(_)) => {}
+                None => settled = false,
             }
         }
         Ok(settled)
     }
 
-    /// The call runs: what the host is told.
-    pub(super) fn start<'f>(&mut self, id: u16, call: &Call<'f>, args: Values<'f>) -> Option<Request<'f>> {
+    /// The call runs: what the host is told. With the call comes the ordinal of its parent.
+    pub(super) fn start<'f>(
+        &mut self,
+        id: u16,
+        (call, parent): (&Call<'f>, u32),
+        args: Values<'f>,
+    ) -> Option<Request<'f>> {
         let entry = self.answers.get_mut(id.into())?;
-        entry.state = AnswerState::Running;
-        let (target, ordinal, parent) = (entry.target, entry.ordinal, entry.parent);
-        let deadline = self.time.left(entry.deadline).map(|deadline| deadline.remaining);
+        entry.set_stage(Stage::Running);
+        let (target, ordinal) = (entry.target(), entry.ordinal);
+        let deadline = self.time.left(entry.due()).map(|deadline| deadline.remaining);
         let receiver = match target {
-            Held::Export(slot) => Receiver::Object(self.exports.get(slot)?.key),
-            Held::Import { slot, generation } => Receiver::Import(self.import(slot, generation)),
-            Held::Answer(named) => match self.resolve(Descriptor::Answer(named))? {
+            RunsOn::Export(slot) => Receiver::Object(self.exports.get(slot)?.key),
+            RunsOn::Answer(named) => match self.resolve(Descriptor::Answer(named))? {
                 Reference::Local(key) => Receiver::Object(key),
                 Reference::Import(import) | Reference::Weak(import) => Receiver::Import(import),
                 Reference::Value(kept) => Receiver::Value(kept),
                 Reference::None => Receiver::Value(Kept(named)),
             },
-            Held::Nothing => return None,
+            RunsOn::Nothing => return None,
         };
-        let parent = parent.map(|(id, ordinal)| Question { id, ordinal });
+        let parent = call.parent.map(|id| Question { id, ordinal: parent });
         Some(Request {
             call: Answer { id, ordinal },
             pipelined: call.pipelined,
@@ -206,14 +221,15 @@ impl<S: Storage> Session<S> {
     }
 
     /// The call waits, its bytes in the store. Our objects among its arguments are held meanwhile.
-    pub(super) fn keep_waiting(&mut self, call: &Call<'_>, body: &[u8]) {
+    pub(super) fn keep_waiting(&mut self, (call, parent): (&Call<'_>, u32), body: &[u8]) {
         if !self.store.put(parked_key(call.id), body) {
             self.release_handles(call.handles);
             self.refuse_entry(call.id, ErrorCode::Overloaded, 0);
             return;
         }
         if let Some(entry) = self.answers.get_mut(call.id.into()) {
-            entry.state = AnswerState::Waiting;
+            entry.set_stage(Stage::Waiting);
+            entry.set_parent(parent);
         }
         self.queue.push_back(&mut self.answers, call.id.into());
         self.waiting += 1;
@@ -223,9 +239,9 @@ impl<S: Storage> Session<S> {
 
     /// The call waits no more: its bytes leave the store, and so do the holds of our objects among its arguments.
     pub(super) fn unpark(&mut self, id: u16) {
-        match self.answers.get(id.into()).map(|entry| entry.state) {
-            Some(AnswerState::Waiting) => self.waiting -= 1,
-            Some(AnswerState::Ready) => self.ready -= 1,
+        match self.answers.get(id.into()).map(Entry::stage) {
+            Some(Stage::Waiting) => self.waiting -= 1,
+            Some(Stage::Ready) => self.ready -= 1,
             _ => return,
         }
         self.queue.remove(&mut self.answers, id.into());
@@ -262,9 +278,9 @@ impl<S: Storage> Session<S> {
 
     pub(super) fn list_refused(&mut self, id: u16, code: ErrorCode, detail: u64) {
         let Some(entry) = self.answers.get_mut(id.into()) else { return };
-        entry.state = AnswerState::Refused(code, detail);
-        if !entry.listed {
-            entry.listed = true;
+        entry.refuse(code, u32::try_from(detail).unwrap_or(u32::MAX));
+        if !entry.listed() {
+            entry.set_listed(true);
             self.refused.push_back(&mut self.answers, id.into());
         }
     }
@@ -275,7 +291,7 @@ impl<S: Storage> Session<S> {
         let mut again = true;
         while core::mem::take(&mut again) && self.waiting > 0 {
             for id in 0..self.answers.len() as u32 {
-                let Some(entry) = self.answers.get_mut(id).filter(|entry| entry.state == AnswerState::Waiting) else {
+                let Some(entry) = self.answers.get_mut(id).filter(|entry| entry.is(Stage::Waiting)) else {
                     continue;
                 };
                 let named = entry.named;
@@ -283,7 +299,7 @@ impl<S: Storage> Session<S> {
                     Ok(false) => {}
                     Ok(true) => {
                         if let Some(entry) = self.answers.get_mut(id) {
-                            entry.state = AnswerState::Ready;
+                            entry.set_stage(Stage::Ready);
                         }
                         self.waiting -= 1;
                         self.ready += 1;
@@ -300,21 +316,23 @@ impl<S: Storage> Session<S> {
     /// The Return was written: the answer has settled, and what the call held is let go.
     pub(super) fn settle(&mut self, id: u16, settled: Settled) {
         let Some(entry) = self.answers.get_mut(id.into()) else { return };
-        let (target, named) = (core::mem::take(&mut entry.target), core::mem::take(&mut entry.named));
-        let waiters = entry.waiters;
-        entry.state = AnswerState::Settled(settled);
-        self.cancels -= u32::from(entry.cancel.take().is_some());
-        self.answer_bytes -= u64::from(core::mem::take(&mut entry.bytes));
-        self.unhold(target);
+        let (target, named) = (entry.target(), core::mem::take(&mut entry.named));
+        let is_named = entry.waiters.into() > 0;
+        entry.settle(settled);
+        entry.set_target(RunsOn::Nothing);
+        self.cancels -= u32::from(entry.cancelled());
+        entry.set_cancelled(false);
+        self.answer_bytes -= core::mem::take(&mut entry.bytes).into();
+        self.unhold(target.held());
         self.end_borrows(id);
         for named in named.iter() {
             if let Some(entry) = self.answers.get_mut(named.into()) {
-                entry.waiters = entry.waiters.saturating_sub(1);
+                entry.waiters.down();
             }
             self.let_go_if_revoked(named);
             self.close_answer(named);
         }
-        if waiters > 0 {
+        if is_named {
             self.recheck_waiting();
         }
         self.close_answer(id);
@@ -323,8 +341,8 @@ impl<S: Storage> Session<S> {
     /// Frees an answer that has settled and that nobody can name any more (ANS-1).
     pub(super) fn close_answer(&mut self, id: u16) {
         let Some(entry) = self.answers.get_mut(id.into()) else { return };
-        let AnswerState::Settled(settled) = entry.state else { return };
-        if entry.waiters > 0 || entry.pipelined && !entry.finished {
+        let Some(Fate::Settled(settled)) = entry.fate() else { return };
+        if entry.waiters.into() > 0 || entry.pipelined() && !entry.finished() {
             return;
         }
         *entry = Entry::default();
@@ -350,13 +368,16 @@ impl<S: Storage> Session<S> {
 
     pub(super) fn name_answer(&mut self, id: u16) {
         if let Some(entry) = self.answers.get_mut(id.into()) {
-            entry.waiters += 1;
+            entry.waiters.up();
         }
     }
 }
 
+/// A call's id, as it stands in an entry.
+pub(super) type IdOf<S> = <<S as Storage>::Width as Width>::Id;
+
 /// The answers that a call names, as target or among its handles; None if there are too many (ANS-2).
-fn named_answers(call: &Call<'_>) -> Option<Named> {
+fn named_answers<S: Storage>(call: &Call<'_>) -> Option<Named<IdOf<S>>> {
     let mut named = Named::default();
     let of_handles = call.handles.filter_map(|handle| match handle {
         Descriptor::Answer(id) => Some(id),

@@ -1,11 +1,13 @@
 //! What the host commands. A command that cannot be done says so before anything has changed.
 
+use super::answers::IdOf;
 use super::entry::{ExportState, Named, QuestionState, Settled};
 use super::handles::{PinError, held_by, write_references};
 use super::kept::{StoredHandles, read_kept};
 use super::outgoing::AppendError;
 use super::storage::{Storage, Store, Table};
 use super::transmit::KEPT_FREE;
+use super::width::{Number, Width};
 use super::{Answer, Call, CallError, Callee, Import, Notice, Question, Ref, ReplyError, ReplyRefused};
 use super::{Session, Stale, kept_key};
 use crate::message::{self, Deadline, ErrorCode, Extension, FinishMode, Target};
@@ -47,8 +49,8 @@ impl<S: Storage> Session<S> {
             None => (0, call.deadline),
             Some(Some(parent)) => {
                 // The sooner of the two, with what is to become of it (TIM-2).
-                let sooner = call.deadline.into_iter().chain(self.time.left(parent.deadline));
-                (parent.level.saturating_add(1), sooner.min_by_key(|deadline| deadline.remaining))
+                let sooner = call.deadline.into_iter().chain(self.time.left(parent.due()));
+                ((parent.level.into() as u16).saturating_add(1), sooner.min_by_key(|deadline| deadline.remaining))
             }
             Some(None) => return Err(CallError::BadParent),
         };
@@ -67,7 +69,7 @@ impl<S: Storage> Session<S> {
                 Target::Answer(promise.id)
             }
         };
-        let mut named = Named::default();
+        let mut named = Named::<IdOf<S>>::default();
         let promises = call.references.iter().filter_map(|reference| match reference {
             Ref::Promise(promise) => Some(*promise),
             _ => None,
@@ -94,8 +96,8 @@ impl<S: Storage> Session<S> {
         let extension = Extension { parent: call.parent.map(|parent| parent.id), deadline };
         let (exports, keys) = (&self.exports, &self.keys);
         // What the peer still takes of calls without Return bounds this one as its frames do (ADM-2).
-        let left = u64::from(peer.call_bytes).saturating_sub(self.question_bytes);
-        let max = u64::from(peer.max_message).min(left) as usize;
+        let left = peer.call_bytes.saturating_sub(self.question_bytes);
+        let max = peer.max_message.min(left) as usize;
         let longest = peer.max_message.min(peer.call_bytes) as usize;
         let longest = self.out.longest(longest, KEPT_FREE);
         let appended = self.out.append(max, KEPT_FREE, &mut |mut writer| {
@@ -129,24 +131,21 @@ impl<S: Storage> Session<S> {
         self.count_sent();
         named.iter().for_each(|id| {
             if let Some(question) = self.questions.get_mut(id.into()) {
-                question.dependents += 1;
+                question.dependents.up();
             }
         });
         self.take_question_id(id);
         self.open_questions += 1;
-        self.question_bytes += length as u64;
+        self.question_bytes += length as u32;
         let ordinal = self.sent as u32;
         if let Some(question) = self.questions.get_mut(id.into()) {
-            *question = super::QuestionEntry {
-                state: QuestionState::Open,
-                pipelined: call.pipelined,
-                deadline: self.time.set(deadline),
-                level,
-                named,
-                bytes: length as u32,
-                ordinal,
-                ..Default::default()
-            };
+            *question = Default::default();
+            (question.ordinal, question.named) = (ordinal, named);
+            question.level = IdOf::<S>::of(level.into());
+            question.bytes = <S::Width as Width>::Count::of(length as u32);
+            question.set_state(QuestionState::Open);
+            question.set_pipelined(call.pipelined);
+            question.set_due(self.time.set(deadline));
         }
         self.note_sent(call.references, Some(id));
         Ok(Question { id, ordinal })
@@ -197,7 +196,7 @@ impl<S: Storage> Session<S> {
         if let Some(ended) = self.ended {
             return Err(ReplyError::Ended(ended));
         }
-        let pipelined = self.running_answer(call).ok_or(ReplyError::NoSuchCall)?.pipelined;
+        let pipelined = self.running_answer(call).ok_or(ReplyError::NoSuchCall)?.pipelined();
         let only_in_a_call = |reference: &Ref| matches!(reference, Ref::Promise(_) | Ref::Borrowed(_));
         if let Some(index) = references.iter().position(only_in_a_call) {
             return Err(ReplyError::BadReference(index));
@@ -264,12 +263,16 @@ impl<S: Storage> Session<S> {
     pub fn cancel(&mut self, question: Question, mode: FinishMode) -> Result<(), Stale> {
         self.open_question(question).ok_or(Stale)?;
         let Some(entry) = self.questions.get_mut(question.id.into()) else { return Err(Stale) };
-        entry.abandoned |= mode == FinishMode::Abandon;
+        if mode == FinishMode::Abandon {
+            entry.set_abandoned(true);
+        }
         // One Finish for each call (FIN-1).
-        if !entry.finished && mode != FinishMode::Done {
-            entry.due = Some(if entry.due == Some(FinishMode::Interrupt) { FinishMode::Interrupt } else { mode });
-            if !entry.listed {
-                entry.listed = true;
+        if !entry.finished() && mode != FinishMode::Done {
+            if entry.finish() != Some(FinishMode::Interrupt) {
+                entry.set_finish(Some(mode));
+            }
+            if !entry.listed() {
+                entry.set_listed(true);
                 self.finishing.push_back(&mut self.questions, question.id.into());
             }
         }
@@ -280,7 +283,7 @@ impl<S: Storage> Session<S> {
     pub fn poll_notice(&mut self) -> Option<Notice> {
         while let Some(slot) = self.freed.pop(&mut self.exports) {
             let Some(export) = self.exports.get_mut(slot) else { continue };
-            export.state = ExportState::Used;
+            export.set_state(ExportState::Used);
             if !export.is_let_go() {
                 continue; // sent again meanwhile
             }
@@ -296,7 +299,8 @@ impl<S: Storage> Session<S> {
                 break;
             }
             let Some(entry) = self.answers.get_mut(id) else { continue };
-            if entry.cancel.take().is_some() {
+            if entry.cancelled() {
+                entry.set_cancelled(false);
                 self.cancels -= 1;
                 return Some(Notice::Interrupted(Answer { id: id as u16, ordinal: entry.ordinal }));
             }

@@ -1,6 +1,7 @@
 //! References that go down: objects that are revoked, and what the peer says of its own (REF-8).
 
-use super::entry::{AnswerState, Death, Held, List, Settled};
+use super::entry::{Death, Fate, Held, RunsOn, Settled, Stage};
+use super::list::List;
 use super::receive::fault;
 use super::storage::{Storage, Table};
 use super::transmit::SMALL_MESSAGE;
@@ -23,7 +24,7 @@ impl<S: Storage> Session<S> {
         }
         export.dead = Death::of(reason);
         // What is lent gets none: its end comes with the Return, and both sides must agree on which end it is (REF-9).
-        if export.wire() && export.scope.is_none() && export.also == 0 {
+        if export.wire() && !export.scope.is_some() && !export.is_listed() {
             self.downs.push_back(&mut self.exports, slot);
         }
         self.break_calls_on(slot, reason);
@@ -44,21 +45,21 @@ impl<S: Storage> Session<S> {
         }
         for id in 0..self.answers.len() as u32 {
             let Some(entry) = self.answers.get_mut(id) else { continue };
-            if !matches!(entry.state, AnswerState::Waiting | AnswerState::Ready) {
+            if !matches!(entry.stage(), Stage::Waiting | Stage::Ready) {
                 continue;
             }
-            let (named, target) = (entry.named, entry.target);
+            let (named, target) = (entry.named, entry.target());
             let broken = match self.named_state(named) {
-                _ if target == Held::Export(slot) => Some((ErrorCode::Revoked, reason.number().into())),
+                _ if target == RunsOn::Export(slot) => Some((ErrorCode::Revoked, reason.number().into())),
                 state => state.err(),
             };
             let Some((code, detail)) = broken else { continue };
             self.break_unstarted(id as u16, code, detail);
-            if target == Held::Export(slot)
+            if target == RunsOn::Export(slot)
                 && let Some(entry) = self.answers.get_mut(id)
             {
                 // It is not needed until the Return can be written.
-                entry.target = Held::Nothing;
+                entry.set_target(RunsOn::Nothing);
                 self.unhold_export(slot);
             }
         }
@@ -67,22 +68,21 @@ impl<S: Storage> Session<S> {
 
     /// An answer that settled to an object that is revoked holds it no more, unless a call runs for which it was named.
     pub(super) fn let_go_if_revoked(&mut self, id: u16) {
-        let Some(AnswerState::Settled(Settled::Reference(Held::Export(slot)))) =
-            self.answers.get(id.into()).map(|entry| entry.state)
+        let Some(Fate::Settled(Settled::Reference(Held::Export(slot)))) =
+            self.answers.get(id.into()).and_then(|entry| entry.fate())
         else {
             return;
         };
         let Some(reason) = self.exports.get(slot).and_then(|export| export.dead.reason()) else { return };
         let runs_with_it = |other: u32| {
             let entry = self.answers.get(other);
-            entry
-                .is_some_and(|entry| entry.state == AnswerState::Running && entry.named.iter().any(|named| named == id))
+            entry.is_some_and(|entry| entry.is(Stage::Running) && entry.named.iter().any(|named| named == id))
         };
         if (0..self.answers.len() as u32).any(runs_with_it) {
             return;
         }
         if let Some(entry) = self.answers.get_mut(id.into()) {
-            entry.state = AnswerState::Settled(Settled::Revoked(reason));
+            entry.settle(Settled::Revoked(reason));
             self.unhold_export(slot);
         }
     }
@@ -100,12 +100,12 @@ impl<S: Storage> Session<S> {
                 continue;
             }
             import.dead = Death::of(reason);
-            if import.scope.is_some() || import.holds == 0 {
+            if import.scope.is_some() || !import.is_held() {
                 continue;
             }
-            match import.next {
-                0 => self.downed.push_back(&mut self.imports, slot),
-                _ => self.downed_among_marked = true,
+            match import.is_listed() {
+                false => self.downed.push_back(&mut self.imports, slot),
+                true => self.downed_among_marked = true,
             }
         }
         Ok(())
@@ -114,7 +114,7 @@ impl<S: Storage> Session<S> {
     /// A reference whose end its holder has not been told of.
     pub(super) fn poll_down(&mut self) -> Option<Notice> {
         while let Some(slot) = self.downed.pop(&mut self.imports) {
-            if self.imports.get(slot).is_some_and(|import| import.holds > 0) {
+            if self.imports.get(slot).is_some_and(|import| import.is_held()) {
                 return self.down_notice(slot);
             }
             self.marked.push_back(&mut self.imports, slot);
@@ -124,8 +124,8 @@ impl<S: Storage> Session<S> {
             let mut left = core::mem::replace(&mut self.marked, List::EMPTY);
             while let Some(slot) = left.pop(&mut self.imports) {
                 let Some(import) = self.imports.get(slot) else { continue };
-                match (import.holds, import.dead.reason()) {
-                    (0, _) => self.marked.push_back(&mut self.imports, slot),
+                match (import.is_held(), import.dead.reason()) {
+                    (false, _) => self.marked.push_back(&mut self.imports, slot),
                     (_, Some(_)) => self.downed.push_back(&mut self.imports, slot),
                     _ => {}
                 }

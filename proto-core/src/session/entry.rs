@@ -1,9 +1,12 @@
-//! The entries of the four tables, and the lists that run through them.
+//! The entries of the four tables. What is only true or false, or one of a few, is in bits: tables are most of what a session
+//! takes, and there is one entry for each of many references.
 
-use core::num::{NonZeroU8, NonZeroU16};
+use core::num::NonZeroU8;
 
-use super::storage::Table;
-use super::time::Due;
+use super::bits::in_bits;
+use super::list::Linked;
+use super::time::{Clock, Due};
+use super::width::{Number, Width};
 use crate::message::{Consequence, DownReason, ErrorCode, FinishMode, MAX_ANSWERS_NAMED};
 
 /// Names one of our objects. Whoever hosts objects chooses it; one object has one key as long as it is exported, and
@@ -16,12 +19,6 @@ impl ObjectKey {
     pub const DIRECTORY: Self = Self(0);
 }
 
-/// The end of a list.
-pub(crate) const NIL: u32 = u32::MAX;
-
-/// No answer, in a list of answers named.
-pub(crate) const NO_ID: u16 = u16::MAX;
-
 /// One of our objects that the peer may hold, or that an answer holds.
 ///
 /// ```text
@@ -30,48 +27,57 @@ pub(crate) const NO_ID: u16 = u16::MAX;
 ///  on the wire ── revoke ──► tombstone ── freed, polled ──► tombstone without an object ── Release ──► free
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Export {
+pub struct Export<W: Width> {
     /// Of the handles that name it now or, off the wire, that will next.
     pub(crate) generation: u16,
     /// The first generation in which the slot named this object.
     pub(crate) born: u16,
-    pub(crate) state: ExportState,
-    /// The peer may hold it.
-    pub(crate) wire: bool,
+    bits: u8,
     /// Set for good when the object is revoked; on the wire that is a tombstone (REF-8).
     pub(crate) dead: Death,
     /// The call that it is lent to (REF-9).
-    pub(crate) scope: Option<Scope>,
+    pub(crate) scope: Scope<W::Id>,
     /// Calls and answers that hold the object (CAL-4, ANS-4).
-    pub(crate) holds: u32,
+    pub(crate) holds: W::Count,
     pub(crate) key: ObjectKey,
     /// The low bits of the ordinal of the last message that carried it (REF-4), if the peer holds it.
     pub(crate) last_sent: u32,
     /// In the list of free slots or of freed objects.
-    pub(crate) next: u32,
+    next: W::Slot,
     /// In the list of those whose Down is due, or of what its scope's call was lent. 0 if in neither.
-    pub(crate) also: u32,
+    also: W::Slot,
 }
 
-impl Export {
+in_bits! { Export, bits: u8 {
+    state, set_state: ExportState = 0;
     /// Whether the peer may hold it.
-    pub fn wire(&self) -> bool {
-        self.wire
+    wire, set_wire: bool = 2;
+} }
+
+impl<W: Width> Export<W> {
+    /// Whether nobody holds its object any more: a tombstone holds none.
+    pub(crate) fn is_let_go(&self) -> bool {
+        self.used() && !self.is_held() && (!self.wire() || self.dead.reason().is_some())
     }
 
-    /// Whether nobody holds its object any more: a tombstone holds none.
-    pub fn is_let_go(&self) -> bool {
-        self.used() && self.holds == 0 && (!self.wire() || self.dead.reason().is_some())
+    /// Whether calls or answers hold its object.
+    pub(crate) fn is_held(&self) -> bool {
+        self.holds.into() > 0
     }
 
     /// Whether a call may lend it: the peer does not hold it, and no Down of the object before is due for its place.
-    pub fn can_be_lent(&self) -> bool {
-        !self.wire() && self.also == 0
+    pub(crate) fn can_be_lent(&self) -> bool {
+        !self.wire() && !self.is_listed()
+    }
+
+    /// Whether its Down is due, or it is lent.
+    pub(crate) fn is_listed(&self) -> bool {
+        self.also.into() != 0
     }
 
     /// Whether it has an object.
-    pub fn used(&self) -> bool {
-        self.state != ExportState::Free
+    pub(crate) fn used(&self) -> bool {
+        self.state() != ExportState::Free
     }
 }
 
@@ -100,24 +106,28 @@ impl Death {
     }
 }
 
-/// The id of the call that something is lent to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Scope(NonZeroU16);
+/// The id of the call that something is lent to, and one more; 0 if it is not lent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Scope<N>(N);
 
-impl Scope {
-    /// None for [`NO_ID`], which no call has.
-    pub fn of(call: u16) -> Option<Self> {
-        NonZeroU16::MIN.checked_add(call).map(Self)
+impl<N: Number> Scope<N> {
+    /// No scope for the highest id, which no call has.
+    pub fn of(call: u16) -> Self {
+        Self(N::of(call.wrapping_add(1).into()))
     }
 
-    pub fn call(self) -> u16 {
-        self.0.get() - 1
+    pub fn call(self) -> Option<u16> {
+        u16::try_from(self.0.into().checked_sub(1)?).ok()
+    }
+
+    pub fn is_some(self) -> bool {
+        self.0.into() != 0
     }
 }
 
 /// One of the peer's objects that we hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Import {
+pub struct Import<W: Width> {
     pub(crate) generation: u16,
     pub(crate) live: bool,
     /// Why the peer said that it is down (REF-8).
@@ -125,12 +135,24 @@ pub struct Import {
     /// Tells a reference from one in the same place before it that ended with its scope.
     pub(crate) epoch: u8,
     /// The call that it is lent to (REF-9).
-    pub(crate) scope: Option<Scope>,
+    pub(crate) scope: Scope<W::Id>,
     /// Times that it was delivered, less the times it was released.
-    pub(crate) holds: u32,
+    pub(crate) holds: W::Count,
     /// In the list of what its scope's call was lent; or else in that of marks, which release it if it has no holds left
     /// (REL-1), or of those with a Down to be told. 0 if in none.
-    pub(crate) next: u32,
+    next: W::Slot,
+}
+
+impl<W: Width> Import<W> {
+    /// Whether somebody holds it here.
+    pub(crate) fn is_held(&self) -> bool {
+        self.holds.into() > 0
+    }
+
+    /// Whether it is in a list.
+    pub(crate) fn is_listed(&self) -> bool {
+        self.next.into() != 0
+    }
 }
 
 /// One of our calls.
@@ -139,31 +161,49 @@ pub struct Import {
 ///  free ── call ──► open ── Return ──► returned ── Finish sent, nothing depends on it ──► free
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Question {
-    pub(crate) state: QuestionState,
-    pub(crate) pipelined: bool,
-    /// A Finish went out.
-    pub(crate) finished: bool,
-    /// The Finish that is to go out.
-    pub(crate) due: Option<FinishMode>,
-    pub(crate) listed: bool,
-    /// The Return is not wanted.
-    pub(crate) abandoned: bool,
-    /// Its deadline has passed, and the host has not been told.
-    pub(crate) late: bool,
-    pub(crate) deadline: (Due, Consequence),
-    pub(crate) level: u16,
+pub struct Question<W: Width> {
+    bits: u16,
+    due_at: u32,
+    pub(crate) level: W::Id,
     /// Open calls that name this answer (CAL-3).
-    pub(crate) dependents: u16,
+    pub(crate) dependents: W::Id,
     /// The answers that this call names.
-    pub(crate) named: Named,
+    pub(crate) named: Named<W::Id>,
     /// Length of the call's body.
-    pub(crate) bytes: u32,
+    pub(crate) bytes: W::Count,
     /// The low bits of its ordinal, which tell it from others of the same id.
     pub(crate) ordinal: u32,
     /// What is lent to it: the first of a list of exports, or 0 (REF-9).
-    pub(crate) lent: u32,
-    pub(crate) next: u32,
+    pub(crate) lent: W::Slot,
+    next: W::Id,
+}
+
+in_bits! { Question, bits: u16 {
+    state, set_state: QuestionState = 0;
+    pipelined, set_pipelined: bool = 2;
+    /// A Finish went out.
+    finished, set_finished: bool = 3;
+    /// The Finish that is to go out.
+    finish, set_finish: Option<FinishMode> = 4;
+    listed, set_listed: bool = 6;
+    /// The Return is not wanted.
+    abandoned, set_abandoned: bool = 7;
+    /// Its deadline has passed, and the host has not been told.
+    late, set_late: bool = 8;
+    clock, set_clock: Clock = 9;
+    consequence, set_consequence: Consequence = 11;
+} }
+
+impl<W: Width> Question<W> {
+    pub(crate) fn due(&self) -> Due {
+        Due { clock: self.clock(), at: self.due_at, consequence: self.consequence() }
+    }
+
+    pub(crate) fn set_due(&mut self, due: Due) {
+        self.set_clock(due.clock);
+        self.set_consequence(due.consequence);
+        self.due_at = due.at;
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -182,35 +222,129 @@ pub(crate) enum QuestionState {
 ///                 └─► refused ── Return written ─────┘
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Answer {
-    pub(crate) state: AnswerState,
-    pub(crate) pipelined: bool,
-    /// A Finish came.
-    pub(crate) finished: bool,
-    /// A cancel that the host has not been told of.
-    pub(crate) cancel: Option<FinishMode>,
-    pub(crate) listed: bool,
-    pub(crate) deadline: (Due, Consequence),
-    pub(crate) level: u16,
+pub struct Answer<W: Width> {
+    bits: u16,
+    /// What belongs to the state: the ordinal of its parent and the end of its time, or what it is refused with, or what it
+    /// settled to.
+    words: [u32; 2],
+    pub(crate) level: W::Id,
     /// Calls without a Return that name this answer (ANS-1).
-    pub(crate) waiters: u16,
+    pub(crate) waiters: W::Id,
     /// The answers that this call names.
-    pub(crate) named: Named,
-    /// Our call that caused this one.
-    pub(crate) parent: Option<(u16, u32)>,
-    /// The object that it runs on (CAL-4).
-    pub(crate) target: Held,
+    pub(crate) named: Named<W::Id>,
+    target: W::Slot,
     /// The low bits of its ordinal, which tell it from others of the same id.
     pub(crate) ordinal: u32,
-    pub(crate) bytes: u32,
+    pub(crate) bytes: W::Count,
     /// What is lent to it: the first of a list of imports, or 0 (REF-9).
-    pub(crate) lent: u32,
+    pub(crate) lent: W::Slot,
     /// In the list of those that wait or are ready, or of those that are refused.
-    pub(crate) next: u32,
+    next: W::Id,
 }
 
+in_bits! { Answer, bits: u16 {
+    stage, set_stage: Stage = 0;
+    pipelined, set_pipelined: bool = 4;
+    /// A Finish came.
+    finished, set_finished: bool = 5;
+    /// A cancel that the host has not been told of.
+    cancelled, set_cancelled: bool = 6;
+    listed, set_listed: bool = 7;
+    clock, set_clock: Clock = 8;
+    consequence, set_consequence: Consequence = 10;
+    target_kind, set_target_kind: TargetKind = 12;
+} }
+
+impl<W: Width> Answer<W> {
+    pub(crate) fn is(&self, stage: Stage) -> bool {
+        self.stage() == stage
+    }
+
+    /// What the session does about it: refuses it, or what it settled to. None before that.
+    pub(crate) fn fate(&self) -> Option<Fate> {
+        let [first, second] = self.words;
+        Some(match self.stage() {
+            Stage::Free | Stage::Waiting | Stage::Ready | Stage::Running => return None,
+            Stage::Refused => Fate::Refused(ErrorCode::from_number(first), second),
+            Stage::Failed => Fate::Settled(Settled::Failed(ErrorCode::from_number(first))),
+            Stage::None => Fate::Settled(Settled::None),
+            Stage::Export => Fate::Settled(Settled::Reference(Held::Export(first))),
+            Stage::Import => Fate::Settled(Settled::Reference(Held::Import { slot: first, generation: second as u16 })),
+            Stage::Kept => Fate::Settled(Settled::Kept),
+            Stage::NotKept => Fate::Settled(Settled::NotKept),
+            Stage::Revoked => Fate::Settled(Settled::Revoked(DownReason::from_number(first as u8))),
+        })
+    }
+
+    pub(crate) fn refuse(&mut self, code: ErrorCode, detail: u32) {
+        self.end(Stage::Refused, [code.number() as u32, detail]);
+    }
+
+    pub(crate) fn settle(&mut self, settled: Settled) {
+        match settled {
+            Settled::None => self.end(Stage::None, [0; 2]),
+            Settled::Reference(Held::Export(slot)) => self.end(Stage::Export, [slot, 0]),
+            Settled::Reference(Held::Import { slot, generation }) => self.end(Stage::Import, [slot, generation.into()]),
+            Settled::Kept => self.end(Stage::Kept, [0; 2]),
+            Settled::NotKept | Settled::Reference(Held::Nothing) => self.end(Stage::NotKept, [0; 2]),
+            Settled::Failed(code) => self.end(Stage::Failed, [code.number() as u32, 0]),
+            Settled::Revoked(reason) => self.end(Stage::Revoked, [reason.number().into(), 0]),
+        }
+    }
+
+    fn end(&mut self, stage: Stage, words: [u32; 2]) {
+        self.set_stage(stage);
+        self.set_clock(Clock::Never);
+        self.words = words;
+    }
+
+    /// The low bits of the ordinal of our call that caused it, until it has run.
+    pub(crate) fn parent(&self) -> u32 {
+        let [parent, _] = self.words;
+        parent
+    }
+
+    pub(crate) fn set_parent(&mut self, ordinal: u32) {
+        let [parent, _] = &mut self.words;
+        *parent = ordinal;
+    }
+
+    pub(crate) fn due(&self) -> Due {
+        let [_, at] = self.words;
+        Due { clock: self.clock(), at, consequence: self.consequence() }
+    }
+
+    /// Not when it has ended.
+    pub(crate) fn set_due(&mut self, due: Due) {
+        self.set_clock(due.clock);
+        self.set_consequence(due.consequence);
+        let [_, at] = &mut self.words;
+        *at = due.at;
+    }
+
+    /// What it runs on (CAL-4).
+    pub(crate) fn target(&self) -> RunsOn {
+        match self.target_kind() {
+            TargetKind::Nothing => RunsOn::Nothing,
+            TargetKind::Export => RunsOn::Export(self.target.into()),
+            TargetKind::Answer => RunsOn::Answer(self.target.into() as u16),
+        }
+    }
+
+    pub(crate) fn set_target(&mut self, target: RunsOn) {
+        let (kind, number) = match target {
+            RunsOn::Nothing => (TargetKind::Nothing, 0),
+            RunsOn::Export(slot) => (TargetKind::Export, slot),
+            RunsOn::Answer(id) => (TargetKind::Answer, id.into()),
+        };
+        self.set_target_kind(kind);
+        self.target = W::Slot::of(number);
+    }
+}
+
+/// How far an answer has come, and how it has ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) enum AnswerState {
+pub(crate) enum Stage {
     #[default]
     Free,
     /// An answer that it names has not settled.
@@ -219,7 +353,22 @@ pub(crate) enum AnswerState {
     Ready,
     Running,
     /// To be returned by the session itself, when there is room (ADM-6).
-    Refused(ErrorCode, u64),
+    Refused,
+    /// Settled, to nothing.
+    None,
+    Export,
+    Import,
+    Kept,
+    NotKept,
+    Failed,
+    Revoked,
+}
+
+/// How a call of the peer ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Fate {
+    /// With an error, and the number that comes with it.
+    Refused(ErrorCode, u32),
     Settled(Settled),
 }
 
@@ -245,24 +394,52 @@ pub(crate) enum Held {
     Export(u32),
     /// One of the peer's.
     Import { slot: u32, generation: u16 },
+}
+
+/// What a call of the peer runs on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) enum RunsOn {
+    #[default]
+    Nothing,
+    /// An object of ours, which it holds.
+    Export(u32),
     /// Whatever that answer settled to.
     Answer(u16),
 }
 
-/// The ids of the answers that a call names (ANS-2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Named([u16; MAX_ANSWERS_NAMED]);
-
-impl Default for Named {
-    fn default() -> Self {
-        Self([NO_ID; MAX_ANSWERS_NAMED])
+impl RunsOn {
+    /// What the call holds because of it.
+    pub fn held(self) -> Held {
+        match self {
+            Self::Export(slot) => Held::Export(slot),
+            Self::Nothing | Self::Answer(_) => Held::Nothing,
+        }
     }
 }
 
-impl Named {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) enum TargetKind {
+    #[default]
+    Nothing,
+    Export,
+    Answer,
+}
+
+/// The ids of the answers that a call names (ANS-2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Named<N>([N; MAX_ANSWERS_NAMED]);
+
+impl<N: Number> Default for Named<N> {
+    fn default() -> Self {
+        Self([N::NONE; MAX_ANSWERS_NAMED])
+    }
+}
+
+impl<N: Number> Named<N> {
     /// Adds an id, once; false if there are too many.
     pub fn add(&mut self, id: u16) -> bool {
-        match self.0.iter_mut().find(|have| **have == NO_ID || **have == id) {
+        let id = N::of(id.into());
+        match self.0.iter_mut().find(|have| **have == N::NONE || **have == id) {
             Some(free) => {
                 *free = id;
                 true
@@ -272,24 +449,20 @@ impl Named {
     }
 
     pub fn iter(self) -> impl Iterator<Item = u16> {
-        self.0.into_iter().take_while(|&id| id != NO_ID)
+        self.0.into_iter().take_while(|&id| id != N::NONE).map(|id| id.into() as u16)
     }
 }
 
-/// An entry that can be in a list; one with two links can be in two.
-pub(crate) trait Linked<const LINK: usize = 0> {
-    fn link(&self) -> u32;
-    fn link_mut(&mut self) -> &mut u32;
-}
-
 macro_rules! linked {
-    ($($entry:ty, $link:literal, $next:ident;)+) => {
-        $(impl Linked<$link> for $entry {
-            fn link(&self) -> u32 {
+    ($($entry:ident, $link:literal, $next:ident: $number:ident;)+) => {
+        $(impl<W: Width> Linked<$link> for $entry<W> {
+            type Number = W::$number;
+
+            fn link(&self) -> W::$number {
                 self.$next
             }
 
-            fn link_mut(&mut self) -> &mut u32 {
+            fn link_mut(&mut self) -> &mut W::$number {
                 &mut self.$next
             }
         })+
@@ -297,141 +470,9 @@ macro_rules! linked {
 }
 
 linked! {
-    Export, 0, next;
-    Export, 1, also;
-    Import, 0, next;
-    Question, 0, next;
-    Answer, 0, next;
-}
-
-/// A list through a table's entries. An entry is in at most one list of a link at a time. No list has slot 0, so that a
-/// link is 0 where an entry of exports or imports is in none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct List<const LINK: usize = 0> {
-    head: u32,
-    tail: u32,
-}
-
-impl<const LINK: usize> List<LINK> {
-    pub const EMPTY: Self = Self { head: NIL, tail: NIL };
-
-    pub fn first(&self) -> Option<u32> {
-        (self.head != NIL).then_some(self.head)
-    }
-
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
-    pub fn push_back<T: Linked<LINK> + Default>(&mut self, table: &mut impl Table<T>, index: u32) {
-        let Some(entry) = table.get_mut(index) else { return };
-        *entry.link_mut() = NIL;
-        match table.get_mut(self.tail) {
-            Some(last) if self.head != NIL => *last.link_mut() = index,
-            _ => self.head = index,
-        }
-        self.tail = index;
-    }
-
-    pub fn push_front<T: Linked<LINK> + Default>(&mut self, table: &mut impl Table<T>, index: u32) {
-        let Some(entry) = table.get_mut(index) else { return };
-        *entry.link_mut() = self.head;
-        if self.head == NIL {
-            self.tail = index;
-        }
-        self.head = index;
-    }
-
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
-    pub fn pop<T: Linked<LINK> + Default>(&mut self, table: &mut impl Table<T>) -> Option<u32> {
-        let index = self.first()?;
-        self.head = match table.get_mut(index) {
-            Some(entry) => core::mem::take(entry.link_mut()),
-            None => NIL,
-        };
-        if self.head == NIL {
-            self.tail = NIL;
-        }
-        Some(index)
-    }
-
-    /// Takes an entry out, wherever it stands.
-    pub fn remove<T: Linked<LINK> + Default>(&mut self, table: &mut impl Table<T>, index: u32) {
-        if self.head == index {
-            self.pop(table);
-            return;
-        }
-        let mut before = self.head;
-        while let Some(entry) = table.get(before) {
-            let next = entry.link();
-            if next == index {
-                let behind = table.get_mut(index).map_or(NIL, |entry| core::mem::take(entry.link_mut()));
-                if let Some(entry) = table.get_mut(before) {
-                    *entry.link_mut() = behind;
-                }
-                if behind == NIL {
-                    self.tail = before;
-                }
-                return;
-            }
-            before = next;
-        }
-    }
-
-    /// The first entry that is looked for.
-    pub fn find<T: Linked<LINK> + Default>(&self, table: &impl Table<T>, is_it: impl Fn(&T) -> bool) -> Option<u32> {
-        let mut index = self.head;
-        while let Some(entry) = table.get(index) {
-            if is_it(entry) {
-                return Some(index);
-            }
-            index = entry.link();
-        }
-        None
-    }
-}
-
-/// Lists of what is lent to one call: its first entry is kept with the call, 0 if there is none.
-pub(crate) fn push_lent<const LINK: usize, T: Linked<LINK> + Default>(
-    first: &mut u32,
-    table: &mut impl Table<T>,
-    index: u32,
-) {
-    if let Some(entry) = table.get_mut(index) {
-        *entry.link_mut() = if *first == 0 { NIL } else { *first };
-        *first = index;
-    }
-}
-
-/// Takes the first entry out of such a list.
-pub(crate) fn pop_lent<const LINK: usize, T: Linked<LINK> + Default>(
-    first: &mut u32,
-    table: &mut impl Table<T>,
-) -> Option<u32> {
-    let index = core::mem::take(first);
-    let next = core::mem::take(table.get_mut(index).filter(|_| index != 0)?.link_mut());
-    *first = if next == NIL { 0 } else { next };
-    Some(index)
-}
-
-/// Takes an entry out of such a list, wherever it stands: no message has more handles than were announced, so that the list
-/// is no longer than that.
-pub(crate) fn unlink_lent<const LINK: usize, T: Linked<LINK> + Default>(
-    first: &mut u32,
-    table: &mut impl Table<T>,
-    index: u32,
-) {
-    if *first == index {
-        pop_lent(first, table);
-        return;
-    }
-    let mut before = *first;
-    while before != 0 && before != NIL {
-        let Some(next) = table.get(before).map(Linked::link) else { return };
-        if next == index {
-            let behind = table.get_mut(index).map_or(NIL, |entry| core::mem::take(entry.link_mut()));
-            if let Some(entry) = table.get_mut(before) {
-                *entry.link_mut() = behind;
-            }
-            return;
-        }
-        before = next;
-    }
+    Export, 0, next: Slot;
+    Export, 1, also: Slot;
+    Import, 0, next: Slot;
+    Question, 0, next: Id;
+    Answer, 0, next: Id;
 }

@@ -55,9 +55,7 @@ impl<S: Storage> Session<S> {
 
     /// Whether no call is under way, either way, and nothing is to be sent but what is written.
     fn is_idle(&self) -> bool {
-        let due = [self.refused, self.finishing, self.marked].iter().any(|list| list.first().is_some());
-        let due = due || self.downs.first().is_some();
-        self.open_questions == 0 && self.used_answers == 0 && !due && self.unknown_kinds == 0
+        self.open_questions == 0 && self.used_answers == 0 && !self.lists_are_due() && self.unknown_kinds == 0
     }
 
     pub(super) fn on_goodbye(&mut self, received: u64) -> Result<(), Ended> {

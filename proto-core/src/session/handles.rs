@@ -1,9 +1,10 @@
 //! References: exports and imports, holds, marks and Release (SPEC section 5).
 
 use super::entry::{Export, ExportState, Held, Scope};
-use super::lent::local;
+use super::lent::{Slot, local};
 use super::receive::fault;
 use super::storage::{KeyIndex, Storage, Table};
+use super::width::Number;
 use super::{Ended, Import, ImportEntry, ObjectKey, Ref, Rule, Session, Stale};
 use crate::codec::Writer;
 use crate::message::{self, Descriptor, Handles};
@@ -29,7 +30,7 @@ impl<S: Storage> Session<S> {
         if !entry.live || entry.generation != import.generation || entry.epoch != import.epoch {
             return Err(Stale);
         }
-        entry.holds = entry.holds.saturating_add(1);
+        entry.holds.up();
         Ok(())
     }
 
@@ -46,27 +47,27 @@ impl<S: Storage> Session<S> {
 
     pub(super) fn release_entry(&mut self, slot: u32, generation: u16) {
         let Some(entry) = self.imports.get_mut(slot) else { return };
-        if !entry.live || entry.generation != generation || entry.holds == 0 {
+        if !entry.live || entry.generation != generation || !entry.is_held() {
             return;
         }
-        entry.holds -= 1;
+        entry.holds.down();
         // What is lent goes by itself (REF-9); what is in a list already is looked at there.
-        if entry.holds == 0 && entry.scope.is_none() && entry.next == 0 {
+        if !entry.is_held() && !entry.scope.is_some() && !entry.is_listed() {
             self.marked.push_back(&mut self.imports, slot);
         }
     }
 
     /// Whether a reference is held here.
     pub fn holds(&self, import: Import) -> bool {
-        let held = |entry: &ImportEntry| {
-            entry.live && entry.holds > 0 && (entry.generation, entry.epoch) == (import.generation, import.epoch)
+        let held = |entry: &ImportEntry<S::Width>| {
+            entry.live && entry.is_held() && (entry.generation, entry.epoch) == (import.generation, import.epoch)
         };
         import == Import::DIRECTORY || self.imports.get(import.slot).is_some_and(held)
     }
 
     /// The object of ours that a handle names, if the peer may hold that, whether the object is revoked or not.
     pub fn exported(&self, slot: u32, generation: u16) -> Option<ObjectKey> {
-        let is_it = |export: &&Export| export.wire() && export.used() && export.generation == generation;
+        let is_it = |export: &&Export<S::Width>| export.wire() && export.used() && export.generation == generation;
         self.exports.get(slot).filter(is_it).map(|export| export.key)
     }
 
@@ -92,7 +93,7 @@ impl<S: Storage> Session<S> {
                 return Err(fault(Rule::ReleaseNeverSent));
             }
             // Between two messages nothing is pinned (REF-4): a command is done with its message when it returns.
-            if age == 0 && export.scope.is_none() && self.age(export.last_sent) >= behind {
+            if age == 0 && !export.scope.is_some() && self.age(export.last_sent) >= behind {
                 self.free_slot(slot);
             }
         }
@@ -118,7 +119,8 @@ impl<S: Storage> Session<S> {
     /// The peer does not hold a slot any more: by a Release, or because it was lent and that is over.
     pub(super) fn free_slot(&mut self, slot: u32) {
         let Some(export) = self.exports.get_mut(slot).filter(|export| export.wire()) else { return };
-        (export.wire, export.last_sent, export.scope) = (false, 0, None);
+        export.set_wire(false);
+        (export.last_sent, export.scope) = (0, Scope::default());
         export.generation = export.generation.wrapping_add(1);
         self.wire_exports -= 1;
         if export.used() {
@@ -133,16 +135,16 @@ impl<S: Storage> Session<S> {
     /// Enters a message's handles before anything else is looked at (REF-3): one hold for each. `call` is the id of the
     /// call that they came with; gives the list of what is lent to it.
     #[inline]
-    pub(super) fn enter_handles(&mut self, handles: Handles<'_>, call: Option<u16>) -> Result<u32, Ended> {
+    pub(super) fn enter_handles(&mut self, handles: Handles<'_>, call: Option<u16>) -> Result<Slot<S>, Ended> {
         // As with most messages.
-        if handles.is_empty() { Ok(0) } else { self.enter_all(handles, call) }
+        if handles.is_empty() { Ok(Slot::<S>::default()) } else { self.enter_all(handles, call) }
     }
 
-    fn enter_all(&mut self, handles: Handles<'_>, call: Option<u16>) -> Result<u32, Ended> {
+    fn enter_all(&mut self, handles: Handles<'_>, call: Option<u16>) -> Result<Slot<S>, Ended> {
         if handles.len() > self.limits.handles.into() {
             return Err(fault(Rule::LimitExceeded));
         }
-        let mut lent = 0;
+        let mut lent = Slot::<S>::default();
         for handle in handles {
             let Some((slot, generation)) = handle.of_sender() else { continue };
             if slot == 0 && generation == 0 {
@@ -163,11 +165,11 @@ impl<S: Storage> Session<S> {
             }
             let is_new = !import.live;
             if is_new {
-                (import.live, import.generation, import.holds) = (true, generation, 0);
+                (import.live, import.generation, import.holds) = (true, generation, Default::default());
                 self.live_imports += 1;
             }
-            import.holds = import.holds.saturating_add(1);
-            let scope = import.scope.map(Scope::call);
+            import.holds.up();
+            let scope = import.scope.call();
             match (handle, call) {
                 (Descriptor::Borrowed { .. }, Some(call)) if is_new => self.borrow(slot, call, &mut lent),
                 (Descriptor::Borrowed { .. }, Some(_)) if scope == call => {}
@@ -199,13 +201,13 @@ impl<S: Storage> Session<S> {
         match held {
             Held::Export(slot) => {
                 if let Some(export) = self.exports.get_mut(slot) {
-                    export.holds = export.holds.saturating_add(1);
+                    export.holds.up();
                 }
             }
             Held::Import { slot, generation } => {
                 let _ = self.retain(self.import(slot, generation));
             }
-            Held::Nothing | Held::Answer(_) => {}
+            Held::Nothing => {}
         }
     }
 
@@ -213,13 +215,13 @@ impl<S: Storage> Session<S> {
         match held {
             Held::Export(slot) => self.unhold_export(slot),
             Held::Import { slot, generation } => self.release_entry(slot, generation),
-            Held::Nothing | Held::Answer(_) => {}
+            Held::Nothing => {}
         }
     }
 
     pub(super) fn unhold_export(&mut self, slot: u32) {
         if let Some(export) = self.exports.get_mut(slot) {
-            export.holds = export.holds.saturating_sub(1);
+            export.holds.down();
         }
         self.settle_export(slot);
     }
@@ -227,8 +229,8 @@ impl<S: Storage> Session<S> {
     /// An object that neither the peer nor a call holds any more is told to the host.
     pub(super) fn settle_export(&mut self, slot: u32) {
         let Some(export) = self.exports.get_mut(slot) else { return };
-        if export.state == ExportState::Used && export.is_let_go() {
-            export.state = ExportState::Freed;
+        if export.state() == ExportState::Used && export.is_let_go() {
+            export.set_state(ExportState::Freed);
             self.freed.push_back(&mut self.exports, slot);
         }
     }
@@ -237,7 +239,9 @@ impl<S: Storage> Session<S> {
     pub(super) fn export_directory(&mut self) {
         if let Some(export) = self.exports.grow().and_then(|slot| self.exports.get_mut(slot)) {
             // As if sent before everything else.
-            (export.state, export.wire, export.key) = (ExportState::Used, true, ObjectKey::DIRECTORY);
+            export.set_state(ExportState::Used);
+            export.set_wire(true);
+            export.key = ObjectKey::DIRECTORY;
             self.wire_exports = 1;
         }
     }
@@ -287,7 +291,8 @@ impl<S: Storage> Session<S> {
             None => return None,
         };
         let export = self.exports.get_mut(slot)?;
-        (export.state, export.key, export.born) = (ExportState::Used, key, export.generation);
+        export.set_state(ExportState::Used);
+        (export.key, export.born) = (key, export.generation);
         self.keys.insert(key, slot);
         Some(slot)
     }
@@ -298,7 +303,8 @@ impl<S: Storage> Session<S> {
         // From the last to the first: slots that were taken off the free list go back in the order in which they stood.
         for (key, _) in references.iter().rev().filter_map(|reference| local(*reference)) {
             let Some(slot) = find_export::<S>(&self.exports, &self.keys, key) else { continue };
-            let is_new = |export: &Export| export.state == ExportState::Used && !export.wire() && export.holds == 0;
+            let is_new =
+                |export: &Export<S::Width>| export.state() == ExportState::Used && !export.wire() && !export.is_held();
             if self.exports.get(slot).is_some_and(is_new) {
                 self.forget_export(slot, true);
             }
@@ -310,8 +316,9 @@ impl<S: Storage> Session<S> {
         for (key, is_lent) in references.iter().filter_map(|reference| local(*reference)) {
             let Some(slot) = find_export::<S>(&self.exports, &self.keys, key) else { continue };
             let Some(export) = self.exports.get_mut(slot) else { continue };
-            let (is_new, can_be_lent, scope) = (!export.wire(), export.can_be_lent(), export.scope.map(Scope::call));
-            (export.wire, export.last_sent) = (true, self.sent as u32);
+            let (is_new, can_be_lent, scope) = (!export.wire(), export.can_be_lent(), export.scope.call());
+            export.set_wire(true);
+            export.last_sent = self.sent as u32;
             self.wire_exports += u32::from(is_new);
             match call.filter(|_| is_lent) {
                 Some(call) if can_be_lent => self.lend(slot, call),
@@ -324,7 +331,8 @@ impl<S: Storage> Session<S> {
 
     pub(super) fn forget_export(&mut self, slot: u32, never_used: bool) {
         let Some(export) = self.exports.get_mut(slot) else { return };
-        (export.state, export.born) = (ExportState::Free, 0);
+        export.set_state(ExportState::Free);
+        export.born = 0;
         let key = core::mem::take(&mut export.key);
         let is_tombstone = export.wire();
         if !is_tombstone {

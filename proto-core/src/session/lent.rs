@@ -3,8 +3,10 @@
 //! Each call has a list of what was lent to it, through the entries of the tables. A slot that is sent in any other way while
 //! the call lasts leaves the list, on both sides with the same message: from then on it is like any other.
 
-use super::entry::{Import as Entry, Scope, pop_lent, push_lent, unlink_lent};
+use super::entry::Scope;
+use super::list::{pop_lent, push_lent, unlink_lent};
 use super::storage::{Storage, Table};
+use super::width::Width;
 use super::{Import, Ref, Session};
 use crate::message::Descriptor;
 
@@ -20,21 +22,21 @@ impl<S: Storage> Session<S> {
 
     /// A slot is sent otherwise: it is no longer lent.
     pub(super) fn keep_lent_export(&mut self, slot: u32) {
-        let Some(scope) = self.exports.get_mut(slot).and_then(|export| export.scope.take()) else { return };
-        if let Some(question) = self.questions.get_mut(scope.call().into()) {
+        let scope = self.exports.get_mut(slot).and_then(|export| core::mem::take(&mut export.scope).call());
+        if let Some(question) = scope.and_then(|call| self.questions.get_mut(call.into())) {
             unlink_lent::<1, _>(&mut question.lent, &mut self.exports, slot);
         }
     }
 
     /// The Return came: what is still lent is free (REF-9). To be called when the Return's handles have been looked up.
-    pub(super) fn end_loans(&mut self, mut lent: u32) {
+    pub(super) fn end_loans(&mut self, mut lent: Slot<S>) {
         while let Some(slot) = pop_lent::<1, _>(&mut lent, &mut self.exports) {
             self.free_slot(slot);
         }
     }
 
     /// One handle of a call of the peer that lends it: `lent` is the list of what that call was lent so far.
-    pub(super) fn borrow(&mut self, slot: u32, call: u16, lent: &mut u32) {
+    pub(super) fn borrow(&mut self, slot: u32, call: u16, lent: &mut Slot<S>) {
         if let Some(import) = self.imports.get_mut(slot) {
             import.scope = Scope::of(call);
             push_lent(lent, &mut self.imports, slot);
@@ -42,11 +44,12 @@ impl<S: Storage> Session<S> {
     }
 
     /// An import comes otherwise: it is no longer lent. `lent` is the list of the call `call`, which has no entry yet.
-    pub(super) fn keep_lent_import(&mut self, slot: u32, call: Option<u16>, lent: &mut u32) {
-        let Some(scope) = self.imports.get_mut(slot).and_then(|import| import.scope.take()) else { return };
-        if call == Some(scope.call()) {
+    pub(super) fn keep_lent_import(&mut self, slot: u32, call: Option<u16>, lent: &mut Slot<S>) {
+        let scope = self.imports.get_mut(slot).and_then(|import| core::mem::take(&mut import.scope).call());
+        let Some(scope) = scope else { return };
+        if call == Some(scope) {
             unlink_lent(lent, &mut self.imports, slot);
-        } else if let Some(answer) = self.answers.get_mut(scope.call().into()) {
+        } else if let Some(answer) = self.answers.get_mut(scope.into()) {
             unlink_lent(&mut answer.lent, &mut self.imports, slot);
         }
     }
@@ -59,7 +62,9 @@ impl<S: Storage> Session<S> {
             if let Some(import) = self.imports.get_mut(slot) {
                 // The slot may come again in the same generation, if it was sent before the Return arrived. Who still has the
                 // reference that was lent must not take that for it.
-                *import = Entry { epoch: import.epoch.wrapping_add(1), ..Entry::default() };
+                let epoch = import.epoch.wrapping_add(1);
+                *import = Default::default();
+                import.epoch = epoch;
                 self.live_imports -= 1;
             }
         }
@@ -76,6 +81,9 @@ impl<S: Storage> Session<S> {
         self.imports.get(slot).is_some_and(|import| import.scope.is_some())
     }
 }
+
+/// The place of an export or import, and a list of what is lent.
+pub(super) type Slot<S> = <<S as Storage>::Width as Width>::Slot;
 
 /// The keys of our objects among references, and whether each is lent.
 pub(super) fn local(reference: Ref) -> Option<(super::ObjectKey, bool)> {

@@ -13,6 +13,7 @@
 //! - **queries**: the rest.
 
 mod answers;
+mod bits;
 mod command;
 mod down;
 mod entry;
@@ -22,6 +23,7 @@ mod handles;
 mod kept;
 mod lent;
 mod link;
+mod list;
 mod outgoing;
 mod questions;
 mod receive;
@@ -30,6 +32,7 @@ mod storage;
 mod tests;
 mod time;
 mod transmit;
+mod width;
 
 use uuid::Uuid;
 
@@ -41,12 +44,16 @@ pub use link::{LinkMode, ResumeRefused, session_gone};
 pub use storage::{Buffer, Fixed, FixedBuffer, FixedStore, KeyIndex, Micro, NoIndex, Storage, Store, Table};
 #[cfg(feature = "alloc")]
 pub use storage::{Growing, GrowingBuffer, GrowingStore, Host};
+pub use width::{Narrow, Number, Wide, Width};
 
 use crate::message::{Deadline, Descriptor, DownReason, ErrorCode, Handles, Hello, Limits, Op, feature};
 use crate::value::Values;
-use entry::{AnswerState, Held, List, QuestionState, Settled};
+use answers::IdOf;
+use entry::{Fate, Held, QuestionState, Settled, Stage};
 use goodbye::Goodbyes;
+use lent::Slot;
 use link::Link;
+use list::List;
 use outgoing::Outgoing;
 use time::Time;
 
@@ -64,35 +71,35 @@ pub struct Session<S: Storage> {
     exports: S::Exports,
     keys: S::Keys,
     /// Exports without an object, the one that has been free longest first (REL-3).
-    free_exports: List,
+    free_exports: List<Slot<S>>,
     /// Objects that nobody holds any more, for [`Self::poll_notice`].
-    freed: List,
+    freed: List<Slot<S>>,
     /// Exports whose Down is due (REF-8).
-    downs: List<1>,
+    downs: List<Slot<S>, 1>,
     wire_exports: u32,
 
     imports: S::Imports,
     /// Imports that lost their last holder (REL-1).
-    marked: List,
+    marked: List<Slot<S>>,
     /// Imports that are down, for [`Self::poll_notice`]; and whether there may be some more among those that were marked.
-    downed: List,
+    downed: List<Slot<S>>,
     downed_among_marked: bool,
     live_imports: u32,
 
     questions: S::Questions,
-    free_questions: List,
+    free_questions: List<IdOf<S>>,
     /// Questions with a Finish due (FIN-1).
-    finishing: List,
+    finishing: List<IdOf<S>>,
     open_questions: u32,
     /// Bytes of our calls without Return (ADM-2).
-    question_bytes: u64,
+    question_bytes: u32,
 
     answers: S::Answers,
     /// Answers that the session gives by itself (ADM-6).
-    refused: List,
+    refused: List<IdOf<S>>,
     used_answers: u32,
     /// Calls that wait for an answer or might run now, the oldest first (ANS-3), and how many of each there are.
-    queue: List,
+    queue: List<IdOf<S>>,
     waiting: u32,
     ready: u32,
     /// Bytes of these in the store.
@@ -100,7 +107,7 @@ pub struct Session<S: Storage> {
     /// Answers with a cancel to tell of.
     cancels: u32,
     /// Bytes of the peer's calls without Return (ADM-7).
-    answer_bytes: u64,
+    answer_bytes: u32,
     store: S::Store,
 
     /// Ordinals of the last sequenced message sent and received (MSG-2).
@@ -394,25 +401,27 @@ pub struct Tables {
 impl<S: Storage> Session<S> {
     /// A session whose Hello is its first output.
     pub fn new(config: Config) -> Self {
-        let answers = S::Answers::new(config.limits.answers.into());
-        let imports = S::Imports::new(config.limits.imports.min(Limits::MAX_IMPORTS) as usize);
+        let (slots, calls) = (Slot::<S>::NONE.into().min(Limits::MAX_IMPORTS), IdOf::<S>::NONE.into() as u16);
+        let bytes = <S::Width as Width>::Count::NONE.into();
+        let answers = S::Answers::new(config.limits.answers.min(calls).into());
+        let imports = S::Imports::new(config.limits.imports.min(slots) as usize);
         let store = S::Store::new(config.store_bytes);
         let for_itself = answers.limit() * S::Store::OVERHEAD;
         let call_bytes = u32::try_from(store.limit().saturating_sub(for_itself)).unwrap_or(u32::MAX);
         let limits = Limits {
-            max_message: config.limits.max_message.max(Limits::MIN_MESSAGE),
+            max_message: config.limits.max_message.max(Limits::MIN_MESSAGE).min(bytes),
             imports: u32::try_from(imports.limit()).unwrap_or(Limits::MAX_IMPORTS),
             answers: u16::try_from(answers.limit()).unwrap_or(u16::MAX),
-            call_bytes: config.limits.call_bytes.min(call_bytes),
+            call_bytes: config.limits.call_bytes.min(call_bytes).min(bytes),
             handles: config.limits.handles,
-            levels: config.limits.levels.max(1),
+            levels: config.limits.levels.clamp(1, calls),
         };
         let mut session = Self {
             limits,
             peer: None,
             ended: None,
             close_due: false,
-            exports: S::Exports::new(config.exports.min(Limits::MAX_IMPORTS) as usize),
+            exports: S::Exports::new(config.exports.min(slots) as usize),
             keys: S::Keys::default(),
             free_exports: List::EMPTY,
             freed: List::EMPTY,
@@ -423,7 +432,7 @@ impl<S: Storage> Session<S> {
             downed: List::EMPTY,
             downed_among_marked: false,
             live_imports: 0,
-            questions: S::Questions::new(config.calls.into()),
+            questions: S::Questions::new(config.calls.min(calls).into()),
             free_questions: List::EMPTY,
             finishing: List::EMPTY,
             open_questions: 0,
@@ -445,7 +454,7 @@ impl<S: Storage> Session<S> {
             patience: config.patience,
             time: Time::START,
             goodbyes: Goodbyes::default(),
-            out: Outgoing::new(config.out_bytes, config.link != LinkMode::Off),
+            out: Outgoing::new(config.out_bytes.min(bytes as usize), config.link != LinkMode::Off),
             link: Link::new(config.link),
             undelivered: u32::MAX,
         };
@@ -528,8 +537,8 @@ impl<S: Storage> Session<S> {
                 let age = |generation: u16| generation.wrapping_sub(export.born);
                 (age(generation) <= age(export.generation)).then_some(Reference::Local(export.key))
             }
-            Descriptor::Answer(id) => match self.answers.get(id.into())?.state {
-                AnswerState::Settled(settled) => self.settled_reference(id, settled),
+            Descriptor::Answer(id) => match self.answers.get(id.into())?.fate() {
+                Some(Fate::Settled(settled)) => self.settled_reference(id, settled),
                 _ => None,
             },
         }
@@ -548,7 +557,7 @@ impl<S: Storage> Session<S> {
     }
 
     fn live_import(&self, slot: u32, generation: u16) -> Option<Import> {
-        let is_it = |import: &ImportEntry| import.live && import.generation == generation;
+        let is_it = |import: &ImportEntry<S::Width>| import.live && import.generation == generation;
         let is_live = slot == 0 && generation == 0 || self.imports.get(slot).is_some_and(is_it);
         is_live.then(|| self.import(slot, generation))
     }
@@ -596,14 +605,14 @@ impl<S: Storage> Session<S> {
         }
     }
 
-    fn open_question(&self, question: Question) -> Option<&QuestionEntry> {
+    fn open_question(&self, question: Question) -> Option<&QuestionEntry<S::Width>> {
         let entry = self.questions.get(question.id.into())?;
-        (entry.ordinal == question.ordinal && entry.state == QuestionState::Open).then_some(entry)
+        (entry.ordinal == question.ordinal && entry.state() == QuestionState::Open).then_some(entry)
     }
 
-    fn running_answer(&self, answer: Answer) -> Option<&AnswerEntry> {
+    fn running_answer(&self, answer: Answer) -> Option<&AnswerEntry<S::Width>> {
         let entry = self.answers.get(answer.id.into())?;
-        (entry.ordinal == answer.ordinal && matches!(entry.state, AnswerState::Running)).then_some(entry)
+        (entry.ordinal == answer.ordinal && entry.is(Stage::Running)).then_some(entry)
     }
 }
 

@@ -3,6 +3,8 @@
 use super::entry::QuestionState;
 use super::receive::fault;
 use super::storage::{Storage, Table};
+use super::time::Due;
+use super::width::Number;
 use super::{CallError, Ended, Event, Outcome, Question, Return, Rule, Session};
 use crate::message::{self, ErrorCode, FinishMode, Handles};
 use crate::value::{Top, Value, Values};
@@ -12,10 +14,10 @@ impl<S: Storage> Session<S> {
         self.enter_handles(returned.handles, None)?;
         let id = returned.id;
         let question = match self.questions.get_mut(id.into()) {
-            Some(question) if question.state == QuestionState::Open => question,
+            Some(question) if question.state() == QuestionState::Open => question,
             _ => return Err(fault(Rule::ReturnWithoutCall)),
         };
-        let (abandoned, ordinal) = (question.abandoned, question.ordinal);
+        let (abandoned, ordinal) = (question.abandoned(), question.ordinal);
         let lent = core::mem::take(&mut question.lent);
         self.question_returned(id);
         let (outcome, values) = self.read_outcome(returned);
@@ -56,16 +58,17 @@ impl<S: Storage> Session<S> {
     /// The promise is its result now; if the call was pipelined, Finish is due with the next output (ANS-5).
     pub(super) fn question_returned(&mut self, id: u16) {
         let Some(question) = self.questions.get_mut(id.into()) else { return };
-        question.state = QuestionState::Returned;
-        self.question_bytes -= u64::from(question.bytes);
-        question.deadline = Default::default();
+        question.set_state(QuestionState::Returned);
+        self.question_bytes -= question.bytes.into();
+        question.set_due(Due::default());
         // The Return tells it, unless nobody hears that.
-        let is_told = question.late && !question.abandoned;
+        let is_told = question.late() && !question.abandoned();
         let named = core::mem::take(&mut question.named);
         // A cancel that has not gone out yet is not needed any more (FIN-1).
-        question.due = (question.pipelined && !question.finished).then_some(FinishMode::Done);
-        if question.due.is_some() && !question.listed {
-            question.listed = true;
+        let is_due = question.pipelined() && !question.finished();
+        question.set_finish(is_due.then_some(FinishMode::Done));
+        if is_due && !question.listed() {
+            question.set_listed(true);
             self.finishing.push_back(&mut self.questions, id.into());
         }
         if is_told {
@@ -73,7 +76,7 @@ impl<S: Storage> Session<S> {
         }
         for named in named.iter() {
             if let Some(question) = self.questions.get_mut(named.into()) {
-                question.dependents = question.dependents.saturating_sub(1);
+                question.dependents.down();
             }
             self.free_question(named);
         }
@@ -83,11 +86,11 @@ impl<S: Storage> Session<S> {
     /// Frees a question's id when nothing on either side can refer to it any more (CAL-3).
     pub(super) fn free_question(&mut self, id: u16) {
         let Some(question) = self.questions.get_mut(id.into()) else { return };
-        let over = question.state == QuestionState::Returned
-            && question.dependents == 0
-            && !question.listed
-            && !question.late
-            && (!question.pipelined || question.finished);
+        let over = question.state() == QuestionState::Returned
+            && question.dependents.into() == 0
+            && !question.listed()
+            && !question.late()
+            && (!question.pipelined() || question.finished());
         if over {
             *question = Default::default();
             self.open_questions -= 1;
@@ -98,7 +101,7 @@ impl<S: Storage> Session<S> {
     pub(super) fn check_promise(&self, promise: Question) -> Result<(), CallError> {
         match self.open_question(promise) {
             // Its entry on the other side may be gone once a cancel is sent (ANS-1).
-            Some(question) if question.pipelined && !question.finished && question.due.is_none() => Ok(()),
+            Some(question) if question.pipelined() && !question.finished() && question.finish().is_none() => Ok(()),
             _ => Err(CallError::NotAPromise),
         }
     }

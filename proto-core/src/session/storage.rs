@@ -9,6 +9,7 @@ use core::hash::{Hash, Hasher};
 use crate::codec::move_down;
 
 use super::entry::{Answer, Export, Import, ObjectKey, Question};
+use super::width::{Narrow, Width};
 
 /// A run of entries, addressed by number, that never shrinks.
 pub trait Table<T: Default>: Clone + Eq + Hash + Debug {
@@ -76,14 +77,16 @@ pub trait Buffer: Clone + Eq + Hash + Debug {
 
 /// Which storage a session has. A backend names one type for all its sessions.
 pub trait Storage: Clone + Eq + Hash + Debug {
+    /// How wide the numbers in its entries are, which bounds the tables.
+    type Width: Width;
     /// Our objects that the peer holds.
-    type Exports: Table<Export>;
+    type Exports: Table<Export<Self::Width>>;
     /// The peer's objects that we hold.
-    type Imports: Table<Import>;
+    type Imports: Table<Import<Self::Width>>;
     /// Our calls.
-    type Questions: Table<Question>;
+    type Questions: Table<Question<Self::Width>>;
     /// The peer's calls.
-    type Answers: Table<Answer>;
+    type Answers: Table<Answer<Self::Width>>;
     /// Object to slot.
     type Keys: KeyIndex;
     /// Waiting calls and kept results.
@@ -95,8 +98,8 @@ pub trait Storage: Clone + Eq + Hash + Debug {
     const KEEPS_VALUES: bool;
 }
 
-/// Fixed capacity, no heap: `EXPORTS` and `IMPORTS` slots, the directory's included, `CALLS` in each direction, `OUT` bytes of
-/// output and `STORE` bytes for calls that wait and results that are kept (each needs 8 bytes more than its own). `VALUES` says
+/// Fixed capacity, no heap: `EXPORTS` and `IMPORTS` slots, the directory's included, `CALLS` in each direction, up to 255 of
+/// each, `OUT` bytes of output and `STORE` bytes for calls that wait and results that are kept (each needs 8 bytes more than its own). `VALUES` says
 /// whether [results that are values](Storage::KEEPS_VALUES) are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Micro<
@@ -111,35 +114,43 @@ pub struct Micro<
 impl<const E: usize, const I: usize, const C: usize, const O: usize, const S: usize, const V: bool> Storage
     for Micro<E, I, C, O, S, V>
 {
-    type Exports = Fixed<Export, E>;
-    type Imports = Fixed<Import, I>;
-    type Questions = Fixed<Question, C>;
-    type Answers = Fixed<Answer, C>;
+    type Width = Narrow;
+    type Exports = Fixed<Export<Narrow>, E>;
+    type Imports = Fixed<Import<Narrow>, I>;
+    type Questions = Fixed<Question<Narrow>, C>;
+    type Answers = Fixed<Answer<Narrow>, C>;
     type Keys = NoIndex;
     type Store = FixedStore<S>;
     type Out = FixedBuffer<O>;
-    const KEEPS_VALUES: bool = V;
+    const KEEPS_VALUES: bool = {
+        assert!(E <= 255 && I <= 255 && C <= 255, "a byte numbers the entries of a table");
+        V
+    };
 }
 
 /// A table of at most `N` entries in place.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Fixed<T, const N: usize> {
     entries: [T; N],
-    length: usize,
-    limit: usize,
+    length: u16,
+    limit: u16,
 }
 
 impl<T: Default + Clone + Eq + Hash + Debug, const N: usize> Table<T> for Fixed<T, N> {
     fn new(limit: usize) -> Self {
-        Self { entries: core::array::from_fn(|_| T::default()), length: 0, limit: limit.min(N) }
+        Self {
+            entries: core::array::from_fn(|_| T::default()),
+            length: 0,
+            limit: u16::try_from(limit.min(N)).unwrap_or(u16::MAX),
+        }
     }
 
     fn limit(&self) -> usize {
-        self.limit
+        self.limit.into()
     }
 
     fn len(&self) -> usize {
-        self.length
+        self.length.into()
     }
 
     fn get(&self, index: u32) -> Option<&T> {
@@ -155,7 +166,7 @@ impl<T: Default + Clone + Eq + Hash + Debug, const N: usize> Table<T> for Fixed<
             return None;
         }
         self.length += 1;
-        u32::try_from(self.length - 1).ok()
+        Some(u32::from(self.length) - 1)
     }
 }
 
@@ -286,6 +297,7 @@ mod growing {
     use alloc::collections::BTreeMap;
     use alloc::vec::Vec;
 
+    use super::super::width::Wide;
     use super::{Answer, Buffer, Debug, Export, Hash, Import, KeyIndex, ObjectKey, Question, Storage, Store, Table};
 
     /// Grows on the heap, each table to the bound it was given.
@@ -293,10 +305,11 @@ mod growing {
     pub struct Host;
 
     impl Storage for Host {
-        type Exports = Growing<Export>;
-        type Imports = Growing<Import>;
-        type Questions = Growing<Question>;
-        type Answers = Growing<Answer>;
+        type Width = Wide;
+        type Exports = Growing<Export<Wide>>;
+        type Imports = Growing<Import<Wide>>;
+        type Questions = Growing<Question<Wide>>;
+        type Answers = Growing<Answer<Wide>>;
         type Keys = BTreeMap<ObjectKey, u32>;
         type Store = GrowingStore;
         type Out = GrowingBuffer;

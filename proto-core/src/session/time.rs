@@ -3,20 +3,28 @@
 //! Nothing here looks at a clock, and nothing is queued: a deadline is a number in its call's entry, and a lower bound of them
 //! all tells when there is something to look for.
 
-use super::entry::{AnswerState, QuestionState};
+use super::entry::{QuestionState, Stage};
 use super::storage::{Storage, Table};
 use super::{Answer, Ended, Notice, Question, Session};
 use crate::message::{Consequence, Deadline, ErrorCode, FinishMode, Hello, MAX_REMAINING, feature};
 
-/// When a call's time is over.
+/// When a call's time is over, and what is to become of it then.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) enum Due {
+pub(crate) struct Due {
+    pub clock: Clock,
+    pub at: u32,
+    pub consequence: Consequence,
+}
+
+/// How a call's time is counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) enum Clock {
     #[default]
     Never,
-    /// So many milliseconds after the next [`Session::advance`]: the time that is known may be long past.
-    In(u32),
-    /// The low 32 bits of the time.
-    At(u32),
+    /// It begins with the next [`Session::advance`], since the time that is known may be long past: so many milliseconds.
+    Not,
+    /// It is over at that time, of which these are the low 32 bits.
+    Runs,
     Passed,
 }
 
@@ -62,21 +70,21 @@ impl Time {
     };
 
     /// A deadline for an entry.
-    pub fn set(&mut self, deadline: Option<Deadline>) -> (Due, Consequence) {
-        let Some(Deadline { remaining, consequence }) = deadline else { return Default::default() };
+    pub fn set(&mut self, deadline: Option<Deadline>) -> Due {
+        let Some(Deadline { remaining, consequence }) = deadline else { return Due::default() };
         self.fresh = self.fresh.saturating_add(1);
-        (Due::In(remaining.min(MAX_REMAINING)), consequence)
+        Due { clock: Clock::Not, at: remaining.min(MAX_REMAINING), consequence }
     }
 
     /// What is left of it.
-    pub fn left(&self, (due, consequence): (Due, Consequence)) -> Option<Deadline> {
-        let remaining = match due {
-            Due::Never => return None,
-            Due::In(remaining) => remaining,
-            Due::At(at) => self.until(at),
-            Due::Passed => 0,
+    pub fn left(&self, due: Due) -> Option<Deadline> {
+        let remaining = match due.clock {
+            Clock::Never => return None,
+            Clock::Not => due.at,
+            Clock::Runs => self.until(due.at),
+            Clock::Passed => 0,
         };
-        Some(Deadline { remaining, consequence })
+        Some(Deadline { remaining, consequence: due.consequence })
     }
 
     /// Milliseconds until then, 0 if that is past.
@@ -87,26 +95,26 @@ impl Time {
         }
     }
 
-    /// A deadline that had not begun begins; the time at which it is over.
-    fn begin(&mut self, due: &mut Due) -> bool {
-        let Due::In(remaining) = *due else { return false };
-        let at = self.now + u64::from(remaining);
-        *due = Due::At(at as u32);
+    /// A deadline that had not begun begins.
+    fn begin(&mut self, due: Due) -> Option<Due> {
+        if due.clock != Clock::Not {
+            return None;
+        }
+        let at = self.now + u64::from(due.at);
         self.due = self.due.min(at);
-        true
+        Some(Due { clock: Clock::Runs, at: at as u32, ..due })
     }
 
-    /// Whether it has passed just now; if not, it is looked for again when it has.
-    fn check(&mut self, due: &mut Due) -> bool {
-        let Due::At(at) = *due else { return false };
-        match self.until(at) {
-            0 => {
-                *due = Due::Passed;
-                true
-            }
+    /// One that has passed just now; if it has not, it is looked for again when it has.
+    fn check(&mut self, due: Due) -> Option<Due> {
+        if due.clock != Clock::Runs {
+            return None;
+        }
+        match self.until(due.at) {
+            0 => Some(Due { clock: Clock::Passed, ..due }),
             left => {
                 self.due = self.due.min(self.now + u64::from(left));
-                false
+                None
             }
         }
     }
@@ -150,12 +158,12 @@ impl<S: Storage> Session<S> {
 
     /// What is left of the deadline of a call of the peer's that is being served, as of the time that is known, if it has one.
     pub fn left_to(&self, call: Answer) -> Option<Deadline> {
-        self.time.left(self.running_answer(call)?.deadline)
+        self.time.left(self.running_answer(call)?.due())
     }
 
     /// Whether the Return of that call of ours is still to come, and will be told.
     pub fn is_awaited(&self, question: Question) -> bool {
-        self.open_question(question).is_some_and(|question| !question.abandoned)
+        self.open_question(question).is_some_and(|question| !question.abandoned())
     }
 
     /// Whether there is a deadline that begins with the next [`Self::advance`].
@@ -171,14 +179,20 @@ impl<S: Storage> Session<S> {
                 return;
             }
             let Some(question) = self.questions.get_mut(id) else { continue };
-            left -= u32::from(self.time.begin(&mut question.deadline.0));
+            if let Some(due) = self.time.begin(question.due()) {
+                question.set_due(due);
+                left -= 1;
+            }
         }
         for id in 0..self.answers.len() as u32 {
             if left == 0 {
                 return;
             }
             let Some(answer) = self.answers.get_mut(id) else { continue };
-            left -= u32::from(self.time.begin(&mut answer.deadline.0));
+            if let Some(due) = self.time.begin(answer.due()) {
+                answer.set_due(due);
+                left -= 1;
+            }
         }
     }
 
@@ -187,15 +201,19 @@ impl<S: Storage> Session<S> {
         self.time.due = NEVER;
         for id in 0..self.questions.len() as u32 {
             let Some(question) = self.questions.get_mut(id) else { continue };
-            if question.state == QuestionState::Open && self.time.check(&mut question.deadline.0) {
+            if question.state() == QuestionState::Open
+                && let Some(due) = self.time.check(question.due())
+            {
+                question.set_due(due);
                 self.pass_deadline(id);
             }
         }
         for id in 0..self.answers.len() as u32 {
             let Some(answer) = self.answers.get_mut(id) else { continue };
-            let is_over = self.time.check(&mut answer.deadline.0) && answer.deadline.1 != Consequence::Late;
+            let Some(due) = self.time.check(answer.due()) else { continue };
+            answer.set_due(due);
             // One that runs goes on: it is its caller who says what is to become of it (TIM-3).
-            if is_over && matches!(answer.state, AnswerState::Waiting | AnswerState::Ready) {
+            if due.consequence != Consequence::Late && matches!(answer.stage(), Stage::Waiting | Stage::Ready) {
                 self.refuse_unstarted(id as u16, ErrorCode::DeadlineExceeded, 0);
             }
         }
@@ -203,14 +221,15 @@ impl<S: Storage> Session<S> {
 
     /// The deadline of a call of ours has passed (TIM-3).
     fn pass_deadline(&mut self, id: u32) {
-        let Some(question) = self.questions.get_mut(id).filter(|question| !question.abandoned) else { return };
-        question.late = true;
+        let Some(question) = self.questions.get_mut(id).filter(|question| !question.abandoned()) else { return };
+        question.set_late(true);
         self.time.late += 1;
+        let consequence = question.consequence();
         let question = Question { id: id as u16, ordinal: question.ordinal };
-        let mode = match self.questions.get(id).map(|question| question.deadline.1) {
-            Some(Consequence::Cancel) => FinishMode::Interrupt,
-            Some(Consequence::Abandon) => FinishMode::Abandon,
-            Some(Consequence::Late) | None => return,
+        let mode = match consequence {
+            Consequence::Cancel => FinishMode::Interrupt,
+            Consequence::Abandon => FinishMode::Abandon,
+            Consequence::Late => return,
         };
         let _ = self.cancel(question, mode);
     }
@@ -221,7 +240,7 @@ impl<S: Storage> Session<S> {
             return None;
         }
         let ids = 0..self.questions.len() as u32;
-        let id = { ids }.find(|&id| self.questions.get(id).is_some_and(|question| question.late))?;
+        let id = { ids }.find(|&id| self.questions.get(id).is_some_and(|question| question.late()))?;
         let question = self.questions.get_mut(id)?;
         let question = Question { id: id as u16, ordinal: question.ordinal };
         self.told_late(id as u16);
@@ -231,8 +250,8 @@ impl<S: Storage> Session<S> {
 
     /// The host knows, or needs not be told, that a call of ours was late.
     pub(super) fn told_late(&mut self, id: u16) {
-        if let Some(question) = self.questions.get_mut(id.into()).filter(|question| question.late) {
-            question.late = false;
+        if let Some(question) = self.questions.get_mut(id.into()).filter(|question| question.late()) {
+            question.set_late(false);
             self.time.late -= 1;
         }
     }

@@ -1,7 +1,7 @@
 //! Output: messages are written once, in wire order, behind each other; what is only state (refusals, Finish, Release,
 //! Unimplemented) becomes a message when there is room (ADM-6, ORD-1).
 
-use super::entry::{AnswerState, Settled};
+use super::entry::{Fate, Settled};
 use super::outgoing::{AppendError, WriteBody};
 use super::storage::{Storage, Table};
 use super::{Ended, Session};
@@ -78,11 +78,15 @@ impl<S: Storage> Session<S> {
     /// Whether [`Self::transmit`] has something to give, or would have with room for it. What is not written yet tells the
     /// peer that something is over; nobody waits for it.
     pub fn has_output(&self) -> bool {
-        let due = [self.refused, self.finishing, self.marked].iter().any(|list| list.first().is_some());
-        let due = due || self.downs.first().is_some() || self.unknown_kinds != 0;
+        let due = self.lists_are_due() || self.unknown_kinds != 0;
         let due = due && !self.is_said() || self.time.ping_due || self.goodbye_due();
         let of_link = self.link.has_control();
         self.output_len() > 0 || of_link || self.close_due || self.peer.is_some() && self.ended.is_none() && due
+    }
+
+    /// Whether refusals, Finishes, Releases or Downs are to be written.
+    pub(super) fn lists_are_due(&self) -> bool {
+        !(self.refused.is_empty() && self.finishing.is_empty() && self.marked.is_empty() && self.downs.is_empty())
     }
 
     /// Output that has been written and not been taken, bytes.
@@ -226,7 +230,7 @@ impl<S: Storage> Session<S> {
 
     fn pump_refusals(&mut self) -> bool {
         while let Some(id) = self.refused.first() {
-            let Some(AnswerState::Refused(code, detail)) = self.answers.get(id).map(|answer| answer.state) else {
+            let Some(Fate::Refused(code, detail)) = self.answers.get(id).and_then(|answer| answer.fate()) else {
                 self.unlist_refused();
                 continue;
             };
@@ -239,7 +243,7 @@ impl<S: Storage> Session<S> {
                     | ErrorCode::Broken
                     | ErrorCode::NoSuchMember
                     | ErrorCode::Unsupported => {
-                        values.uint(detail)?;
+                        values.uint(detail.into())?;
                     }
                     ErrorCode::Cancelled => values.bool(detail != 0)?,
                     _ => {}
@@ -259,7 +263,7 @@ impl<S: Storage> Session<S> {
         if let Some(id) = self.refused.pop(&mut self.answers)
             && let Some(answer) = self.answers.get_mut(id)
         {
-            answer.listed = false;
+            answer.set_listed(false);
         }
     }
 
@@ -276,13 +280,14 @@ impl<S: Storage> Session<S> {
             while let Some(entry) = batch.get_mut(count).filter(|_| count < most) {
                 let Some(id) = self.finishing.pop(&mut self.questions) else { break };
                 let Some(question) = self.questions.get_mut(id) else { continue };
-                question.listed = false;
+                question.set_listed(false);
                 // Not due any more: the call came back before its cancel went out.
-                let Some(mode) = question.due.take() else {
+                let Some(mode) = question.finish() else {
                     self.free_question(id as u16);
                     continue;
                 };
-                question.finished = true;
+                question.set_finish(None);
+                question.set_finished(true);
                 *entry = (id as u16, mode);
                 count += 1;
             }
@@ -314,11 +319,13 @@ impl<S: Storage> Session<S> {
                 let Some(slot) = self.marked.pop(&mut self.imports) else { break };
                 let Some(import) = self.imports.get_mut(slot) else { continue };
                 // A descriptor that came since has cleared the mark.
-                if !import.live || import.holds > 0 {
+                if !import.live || import.is_held() {
                     continue;
                 }
                 *entry = (slot, import.generation);
-                *import = super::ImportEntry { epoch: import.epoch, ..Default::default() };
+                let epoch = import.epoch;
+                *import = Default::default();
+                import.epoch = epoch;
                 self.live_imports -= 1;
                 count += 1;
             }
