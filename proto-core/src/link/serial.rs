@@ -54,29 +54,34 @@ pub struct SerialLink {
     id: u32,
     /// The peer's: as it said in a Hello, 0 before. It does not change once its Hello has come for us.
     peer: u32,
-    /// The number of the record that comes next from the peer; 0 until its Hello came for us.
-    expected: u64,
-    /// The number of our first record that the peer has not acknowledged; 0 is our Hello.
-    acked: u64,
-    /// The number of the record to be sent next, and the one after the highest that was ever sent.
-    next: u64,
-    sent: u64,
+    /// The peer's Hello came for us, and the number of its record that comes next; 0 until then.
+    confirmed: bool,
+    expected: u16,
+    /// The peer has our Hello, and the number of our first record that it has not acknowledged; 0 is our Hello.
+    heard: bool,
+    acked: u16,
+    /// How many records from there on were ever sent, and how many since we last went back.
+    under_way: u16,
+    again: u16,
     /// Records taken since an acknowledgement went out.
     unacknowledged: u16,
     /// When an acknowledgement is due.
-    ack_at: Option<u64>,
+    ack_at: u64,
     /// What is to be said of a record that is missing.
     gap: Gap,
-    /// The number at which we went back because the peer missed it.
-    went_back_to: Option<u64>,
+    /// We went back because the peer missed its first record.
+    went_back: bool,
     /// When what is not acknowledged is sent again.
-    retry_at: Option<u64>,
+    retry_at: u64,
     /// How long that takes the next time.
     retry: u32,
     /// Since when we wait for the peer to acknowledge something.
-    waiting_since: Option<u64>,
-    ended: Option<Ended>,
+    waiting_since: u64,
+    over: Option<Over>,
 }
+
+/// A time that does not come.
+const NEVER: u64 = u64::MAX;
 
 /// Whether a record is missing between those that came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -85,6 +90,25 @@ enum Gap {
     /// The peer is to be told with the next frame.
     ToSay,
     Said,
+}
+
+/// Why the link is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Over {
+    Restarted,
+    Lost,
+    /// It acknowledged what was never sent.
+    Fault,
+}
+
+impl From<Over> for Ended {
+    fn from(over: Over) -> Self {
+        match over {
+            Over::Restarted => Self::PeerRestarted,
+            Over::Lost => Self::LinkLost,
+            Over::Fault => Self::PeerFault(Rule::LineAck),
+        }
+    }
 }
 
 /// The bytes lent for a frame are fewer than [`SerialLink::frame_len`] of the longest body: a mistake of the caller's.
@@ -113,18 +137,20 @@ impl SerialLink {
             config,
             id: id.max(1),
             peer: 0,
+            confirmed: false,
             expected: 0,
+            heard: false,
             acked: 0,
-            next: 0,
-            sent: 0,
+            under_way: 0,
+            again: 0,
             unacknowledged: 0,
-            ack_at: None,
+            ack_at: NEVER,
             gap: Gap::None,
-            went_back_to: None,
-            retry_at: None,
+            went_back: false,
+            retry_at: NEVER,
             retry: config.retry,
-            waiting_since: None,
-            ended: None,
+            waiting_since: NEVER,
+            over: None,
         }
     }
 
@@ -146,17 +172,17 @@ impl SerialLink {
 
     /// Whether each side has the other's Hello, as far as this side knows.
     pub fn is_up(&self) -> bool {
-        self.expected > 0 && self.acked > 0
+        self.confirmed && self.heard
     }
 
     /// Whether the peer has all that was sent, and knows that we have what came.
     pub fn is_settled(&self) -> bool {
-        self.acked == self.sent && self.unacknowledged == 0 && self.ack_at.is_none()
+        self.under_way == 0 && self.unacknowledged == 0 && self.ack_at == NEVER
     }
 
     /// Why the link is over, if it is.
     pub fn ended(&self) -> Option<Ended> {
-        self.ended
+        self.over.map(Ended::from)
     }
 
     /// Takes a frame's payload. If it has a record that is due, its body is for the session.
@@ -168,27 +194,27 @@ impl SerialLink {
         payload: &'f [u8],
         records: &mut impl Records,
     ) -> Result<Option<&'f [u8]>, Ended> {
-        if let Some(ended) = self.ended {
-            return Err(ended);
+        if let Some(over) = self.over {
+            return Err(over.into());
         }
         // What is no frame of ours, and what is for somebody else, is as if lost (FRM-4, LNK-20).
         let Ok((header, body)) = Header::read(payload) else { return Ok(None) };
         let taken = match header.kind {
             Kind::Hello { from } => self.on_hello(now, from, &header, records),
-            _ if header.to != self.id || self.expected == 0 => Ok(false),
+            _ if header.to != self.id || !self.confirmed => Ok(false),
             Kind::Record { number } => self.on_record(now, number, &header, records),
             Kind::Ack => self.on_ack(now, &header, records).map(|()| false),
         };
         match taken {
             Ok(taken) => Ok(taken.then_some(body)),
-            Err(ended) => Err(self.end(ended, records)),
+            Err(over) => Err(self.end(over, records)),
         }
     }
 
     /// Writes the next frame into `line` and tells its length; 0 if there is nothing to send now. `line` has
     /// [`Self::frame_len`] bytes for the longest body.
     pub fn transmit(&mut self, now: u64, records: &mut impl Records, line: &mut [u8]) -> Result<usize, TooShort> {
-        if matches!(self.ended, Some(Ended::PeerRestarted | Ended::LinkLost)) {
+        if matches!(self.over, Some(Over::Restarted | Over::Lost)) {
             return Ok(0);
         }
         let next = self.kind_of_next().and_then(|kind| Some((kind, records.next_record()?)));
@@ -197,7 +223,7 @@ impl SerialLink {
             None if self.ack_is_due(now) => (Kind::Ack, &[][..]),
             None => return Ok(0),
         };
-        let header = Header { kind, missing: self.gap == Gap::ToSay, to: self.peer, ack: self.expected as u16 };
+        let header = Header { kind, missing: self.gap == Gap::ToSay, to: self.peer, ack: self.expected };
         let mut bytes = [0; Header::MAX_LENGTH];
         let mut writer = Writer::new(&mut bytes);
         header.write(&mut writer);
@@ -214,40 +240,38 @@ impl SerialLink {
     ///
     /// An error ends the session; every later call gives the same error.
     pub fn advance(&mut self, now: u64, records: &mut impl Records) -> Result<(), Ended> {
-        if let Some(ended) = self.ended {
-            return Err(ended);
+        if let Some(over) = self.over {
+            return Err(over.into());
         }
         // LNK-26.
-        if self.lost_at().is_some_and(|at| at <= now) {
-            return Err(self.end(Ended::LinkLost, records));
+        if self.lost_at() <= now {
+            return Err(self.end(Over::Lost, records));
         }
-        if self.retry_at.is_some_and(|at| at <= now) {
+        if self.retry_at <= now {
             self.rewind(records);
             self.retry = self.retry.saturating_mul(2).min(self.config.retry_max);
-            self.retry_at = Some(now.saturating_add(self.retry.into()));
+            self.retry_at = now.saturating_add(self.retry.into());
         }
         Ok(())
     }
 
     /// When [`Self::advance`], or [`Self::transmit`] for an acknowledgement, has something to do that it has not now.
     pub fn poll_timeout(&self) -> Option<u64> {
-        if self.ended.is_some() {
-            return None;
-        }
-        [self.ack_at, self.retry_at, self.lost_at()].into_iter().flatten().min()
+        let next = self.ack_at.min(self.retry_at).min(self.lost_at());
+        (next != NEVER && self.over.is_none()).then_some(next)
     }
 
     /// A Hello tells who is there. It counts as received when it is for us: then the peer has heard us too (LNK-21).
-    fn on_hello(&mut self, now: u64, from: u32, header: &Header, records: &mut impl Records) -> Result<bool, Ended> {
+    fn on_hello(&mut self, now: u64, from: u32, header: &Header, records: &mut impl Records) -> Result<bool, Over> {
         let is_for_us = header.to == self.id;
         // Our own comes back from a line that is looped (LNK-20).
         if from == self.id || from == 0 {
             return Ok(false);
         }
-        if self.expected > 0 {
+        if self.confirmed {
             // It knows nothing of what went on before (LNK-22).
             if from != self.peer {
-                return Err(Ended::PeerRestarted);
+                return Err(Over::Restarted);
             }
             if is_for_us {
                 self.on_ack(now, header, records)?;
@@ -259,8 +283,8 @@ impl SerialLink {
         self.peer = from;
         self.retry = self.config.retry;
         if is_for_us {
-            self.expected = 1;
-            self.waiting_since = Some(now);
+            (self.confirmed, self.expected) = (true, 1);
+            self.waiting_since = now;
             self.on_ack(now, header, records)?;
         }
         self.answer_hello(now, records);
@@ -269,28 +293,27 @@ impl SerialLink {
 
     /// Tells the peer at once that its Hello came: with our own until the peer has that, since only a Hello says who sends it.
     fn answer_hello(&mut self, now: u64, records: &mut impl Records) {
-        if self.acked == 0 {
+        if !self.heard {
             self.rewind(records);
         } else {
-            self.ack_at = Some(now);
+            self.ack_at = now;
         }
     }
 
     /// A record is taken in its turn only (LNK-23).
-    fn on_record(&mut self, now: u64, number: u16, header: &Header, records: &mut impl Records) -> Result<bool, Ended> {
+    fn on_record(&mut self, now: u64, number: u16, header: &Header, records: &mut impl Records) -> Result<bool, Over> {
         self.on_ack(now, header, records)?;
-        let ahead = number.wrapping_sub(self.expected as u16);
+        let ahead = number.wrapping_sub(self.expected);
         if ahead == 0 {
-            self.expected += 1;
+            self.expected = self.expected.wrapping_add(1);
             self.gap = Gap::None;
-            self.unacknowledged += 1;
+            self.unacknowledged = self.unacknowledged.saturating_add(1);
             let is_much = self.unacknowledged >= self.config.window.div_ceil(4);
             let delay = if is_much { 0 } else { self.config.ack_delay };
-            let at = now.saturating_add(delay.into());
-            self.ack_at = Some(self.ack_at.map_or(at, |due| due.min(at)));
+            self.ack_at = self.ack_at.min(now.saturating_add(delay.into()));
         } else if is_behind(ahead) {
             // It came before, and what we said of it was lost (LNK-24).
-            self.ack_at = Some(now);
+            self.ack_at = now;
         } else if self.gap == Gap::None {
             // One before it was lost (LNK-25).
             self.gap = Gap::ToSay;
@@ -299,25 +322,28 @@ impl SerialLink {
     }
 
     /// The peer has all records below a number (LNK-24), and misses that one if it says so (LNK-25).
-    fn on_ack(&mut self, now: u64, header: &Header, records: &mut impl Records) -> Result<(), Ended> {
-        let ahead = header.ack.wrapping_sub(self.acked as u16);
+    fn on_ack(&mut self, now: u64, header: &Header, records: &mut impl Records) -> Result<(), Over> {
+        let ahead = header.ack.wrapping_sub(self.acked);
         if is_behind(ahead) {
             return Ok(());
         }
-        if u64::from(ahead) > self.sent - self.acked {
-            return Err(Ended::PeerFault(Rule::LineAck));
+        if ahead > self.under_way {
+            return Err(Over::Fault);
         }
         if ahead > 0 {
-            self.acked += u64::from(ahead);
-            self.next = self.next.max(self.acked);
+            (self.heard, self.went_back) = (true, false);
+            self.acked = self.acked.wrapping_add(ahead);
+            self.under_way -= ahead;
+            self.again = self.again.saturating_sub(ahead);
             records.acknowledge(ahead.into());
             self.retry = self.config.retry;
-            let waits = self.acked < self.sent;
-            self.waiting_since = waits.then_some(now);
-            self.retry_at = waits.then(|| now.saturating_add(self.retry.into()));
+            (self.waiting_since, self.retry_at) = match self.under_way > 0 {
+                true => (now, now.saturating_add(self.retry.into())),
+                false => (NEVER, NEVER),
+            };
         }
-        if header.missing && self.acked < self.sent && self.went_back_to != Some(self.acked) {
-            self.went_back_to = Some(self.acked);
+        if header.missing && self.under_way > 0 && !self.went_back {
+            self.went_back = true;
             self.rewind(records);
         }
         Ok(())
@@ -326,27 +352,27 @@ impl SerialLink {
     /// How the next record travels, if it may now: until the peer has our Hello nothing else does (LNK-21), and no more records
     /// than the window are under way.
     fn kind_of_next(&self) -> Option<Kind> {
-        match self.next {
-            0 => Some(Kind::Hello { from: self.id }),
-            _ if self.acked == 0 || self.next - self.acked >= self.config.window.into() => None,
-            number => Some(Kind::Record { number: number as u16 }),
+        match self.heard {
+            false => (self.again == 0).then_some(Kind::Hello { from: self.id }),
+            true if self.again >= self.config.window => None,
+            true => Some(Kind::Record { number: self.acked.wrapping_add(self.again) }),
         }
     }
 
     /// What was not acknowledged is to be sent again.
     fn rewind(&mut self, records: &mut impl Records) {
-        self.next = self.acked;
+        self.again = 0;
         records.rewind();
     }
 
     fn ack_is_due(&self, now: u64) -> bool {
-        self.acked > 0 && (self.gap == Gap::ToSay || self.ack_at.is_some_and(|at| at <= now))
+        self.heard && (self.gap == Gap::ToSay || self.ack_at <= now)
     }
 
     /// Each frame acknowledges, and says what is missing if that is still to be said.
     fn note_acknowledged(&mut self) {
         self.unacknowledged = 0;
-        self.ack_at = None;
+        self.ack_at = NEVER;
         if self.gap == Gap::ToSay {
             self.gap = Gap::Said;
         }
@@ -354,20 +380,22 @@ impl SerialLink {
 
     /// The wait for an acknowledgement begins with the last record sent.
     fn note_sent(&mut self, now: u64) {
-        self.next += 1;
-        self.sent = self.sent.max(self.next);
-        self.waiting_since.get_or_insert(now);
-        self.retry_at = Some(now.saturating_add(self.retry.into()));
+        self.again += 1;
+        self.under_way = self.under_way.max(self.again);
+        if self.waiting_since == NEVER {
+            self.waiting_since = now;
+        }
+        self.retry_at = now.saturating_add(self.retry.into());
     }
 
     /// When the peer counts as lost. A peer that has not been there yet is waited for.
-    fn lost_at(&self) -> Option<u64> {
-        let since = self.waiting_since.filter(|_| self.expected > 0)?;
-        Some(since.saturating_add(self.config.patience))
+    fn lost_at(&self) -> u64 {
+        if self.confirmed { self.waiting_since.saturating_add(self.config.patience) } else { NEVER }
     }
 
-    fn end(&mut self, ended: Ended, records: &mut impl Records) -> Ended {
-        self.ended = Some(ended);
+    fn end(&mut self, over: Over, records: &mut impl Records) -> Ended {
+        let ended = over.into();
+        self.over = Some(over);
         records.end(ended);
         ended
     }
