@@ -461,6 +461,7 @@ impl<'r> Dispatcher<'r> {
     }
 
     /// Serves one request. References among its arguments are released afterwards, unless the object kept them.
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub fn dispatch<S: Storage>(
         &self,
         session: &mut Session<S>,

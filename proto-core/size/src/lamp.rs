@@ -4,14 +4,14 @@ use farref_core::Uuid;
 use farref_core::dispatch::{Action, Arguments, Dispatcher, Done, Member, Object, Reply, Root};
 use farref_core::message::{Limits, Op};
 use farref_core::session::{
-    Call, Callee, Config, Import, LinkMode, Micro, Notice, ObjectKey, Question, Reference, Request, Session,
+    Call, Callee, Config, Import, Least, LinkMode, Micro, Notice, ObjectKey, Question, Reference, Request, Session,
 };
 
 use crate::{MAX_MESSAGE, random};
 
 /// 16 slots for references each way, 8 calls each way, room for the longest message and 64 bytes more in the output, and none for
 /// calls that wait and results that are kept.
-pub type Device = Session<Micro<16, 16, 8, OUTPUT, 0, false>>;
+pub type Device = Session<Micro<16, 16, 8, OUTPUT, 0, false, Least>>;
 
 /// Bytes of output, which is also what may have to be sent again.
 pub const OUTPUT: usize = MAX_MESSAGE + 64;

@@ -3,8 +3,7 @@
 use super::entry::{Death, Fate, Held, RunsOn, Settled, Stage};
 use super::list::List;
 use super::receive::fault;
-use super::storage::{Storage, Table};
-use super::transmit::SMALL_MESSAGE;
+use super::storage::{Parts, Storage, Table};
 use super::{Ended, Import, Notice, ObjectKey, Rule, Session, Stale};
 use crate::message::{self, DownReason, ErrorCode, kind};
 
@@ -16,6 +15,9 @@ impl<S: Storage> Session<S> {
     /// # Errors
     /// If neither the peer nor a call holds it. The directory cannot be revoked.
     pub fn revoke(&mut self, key: ObjectKey, reason: DownReason) -> Result<(), Stale> {
+        if !S::Parts::REVOKES {
+            return Err(Stale);
+        }
         let slot = super::handles::find_export::<S>(&self.exports, &self.keys, key).filter(|&slot| slot != 0);
         let slot = slot.ok_or(Stale)?;
         let export = self.exports.get_mut(slot).ok_or(Stale)?;
@@ -34,6 +36,9 @@ impl<S: Storage> Session<S> {
 
     /// Whether an object was revoked and has not been told to be freed yet: it cannot be sent.
     pub(super) fn is_revoked(&self, key: ObjectKey) -> Option<DownReason> {
+        if !S::Parts::REVOKES {
+            return None;
+        }
         let slot = super::handles::find_export::<S>(&self.exports, &self.keys, key)?;
         self.exports.get(slot)?.dead.reason()
     }
@@ -68,6 +73,9 @@ impl<S: Storage> Session<S> {
 
     /// An answer that settled to an object that is revoked holds it no more, unless a call runs for which it was named.
     pub(super) fn let_go_if_revoked(&mut self, id: u16) {
+        if !S::Parts::REVOKES {
+            return;
+        }
         let Some(Fate::Settled(Settled::Reference(Held::Export(slot)))) =
             self.answers.get(id.into()).and_then(|entry| entry.fate())
         else {
@@ -148,35 +156,17 @@ impl<S: Storage> Session<S> {
 
     /// What is down is told, many in one message (REF-8).
     pub(super) fn pump_downs(&mut self) -> bool {
-        while self.downs.first().is_some() {
-            let most = self.batch(DOWN_ENTRY).min(MAX_DOWNS);
-            if most == 0 || !self.out.make_room(SMALL_MESSAGE + most * DOWN_ENTRY) {
-                self.lacks_room();
-                return false;
+        let due = |session: &Self| S::Parts::REVOKES && session.downs.first().is_some();
+        self.pump_entries(kind::DOWN, DOWN_ENTRY, due, |session, writer| {
+            let Some(slot) = session.downs.pop(&mut session.exports) else { return };
+            let Some(export) = session.exports.get(slot).filter(|export| export.wire()) else { return };
+            // If not, it was released before it could be told, and is perhaps another object's by now.
+            if let Some(reason) = export.dead.reason() {
+                message::write_down_entry(writer, (slot, export.generation, reason));
             }
-            let mut batch = [None; MAX_DOWNS];
-            let mut count = 0;
-            while let Some(entry) = batch.get_mut(count).filter(|_| count < most) {
-                let Some(slot) = self.downs.pop(&mut self.exports) else { break };
-                let Some(export) = self.exports.get(slot).filter(|export| export.wire()) else { continue };
-                // Released before it could be told, and perhaps another object's by now.
-                let Some(reason) = export.dead.reason() else { continue };
-                *entry = Some((slot, export.generation, reason));
-                count += 1;
-            }
-            if count > 0 {
-                let _ = self.append(false, &mut |mut writer| {
-                    writer.byte(kind::DOWN);
-                    batch.iter().flatten().for_each(|&entry| message::write_down_entry(&mut writer, entry));
-                    Ok(writer)
-                });
-            }
-        }
-        true
+        })
     }
 }
 
 /// The longest entry of a Down, bytes.
 const DOWN_ENTRY: usize = 10;
-/// Entries of a Down in one message.
-const MAX_DOWNS: usize = 16;

@@ -5,7 +5,7 @@
 
 use super::entry::Scope;
 use super::list::{pop_lent, push_lent, unlink_lent};
-use super::storage::{Storage, Table};
+use super::storage::{Parts, Storage, Table};
 use super::width::Width;
 use super::{Import, Ref, Session};
 use crate::message::Descriptor;
@@ -16,12 +16,18 @@ impl<S: Storage> Session<S> {
         let (Some(export), Some(question)) = (self.exports.get_mut(slot), self.questions.get_mut(call.into())) else {
             return;
         };
+        if !S::Parts::LENDS {
+            return;
+        }
         export.scope = Scope::of(call);
         push_lent::<1, _>(&mut question.lent, &mut self.exports, slot);
     }
 
     /// A slot is sent otherwise: it is no longer lent.
     pub(super) fn keep_lent_export(&mut self, slot: u32) {
+        if !S::Parts::LENDS {
+            return;
+        }
         let scope = self.exports.get_mut(slot).and_then(|export| core::mem::take(&mut export.scope).call());
         if let Some(question) = scope.and_then(|call| self.questions.get_mut(call.into())) {
             unlink_lent::<1, _>(&mut question.lent, &mut self.exports, slot);
@@ -30,6 +36,9 @@ impl<S: Storage> Session<S> {
 
     /// The Return came: what is still lent is free (REF-9). To be called when the Return's handles have been looked up.
     pub(super) fn end_loans(&mut self, mut lent: Slot<S>) {
+        if !S::Parts::LENDS {
+            return;
+        }
         while let Some(slot) = pop_lent::<1, _>(&mut lent, &mut self.exports) {
             self.free_slot(slot);
         }

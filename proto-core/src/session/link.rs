@@ -11,8 +11,10 @@
 //!               └──────── accept (accepts) ───────────────────────────► up
 //! ```
 
+use core::marker::PhantomData;
+
 use super::receive::fault;
-use super::storage::{Storage, Table};
+use super::storage::{Parts, Storage, Table};
 use super::{Ended, Question, Rule, Session};
 use crate::codec::{Writer, varint_len};
 use crate::message::{Hello, LinkOffer, Message, Resume, kind};
@@ -49,7 +51,7 @@ pub enum ResumeRefused {
 
 /// What a session knows of its link.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Link {
+pub(crate) struct Link<P> {
     mode: LinkMode,
     state: State,
     /// Both sides have offered it.
@@ -68,6 +70,7 @@ pub(crate) struct Link {
     control: [u8; CONTROL],
     start: u8,
     end: u8,
+    parts: PhantomData<P>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -89,10 +92,10 @@ struct Due {
 /// The longest message outside the order, with the length before it.
 const CONTROL: usize = 2 + 16 + 5 + 10;
 
-impl Link {
+impl<P: Parts> Link<P> {
     pub fn new(mode: LinkMode) -> Self {
         Self {
-            mode,
+            mode: if !P::RESUMES && mode != LinkMode::Line { LinkMode::Off } else { mode },
             state: State::Up,
             agreed: false,
             attempt: 0,
@@ -104,37 +107,50 @@ impl Link {
             control: [0; CONTROL],
             start: 0,
             end: 0,
+            parts: PhantomData,
         }
     }
 
+    /// Whether what was transmitted is kept.
+    pub fn keeps(&self) -> bool {
+        self.mode != LinkMode::Off
+    }
+
+    /// Whether both sides have offered to resume.
+    pub fn is_agreed(&self) -> bool {
+        P::RESUMES && self.agreed
+    }
+
     pub fn is_resuming(&self) -> bool {
-        self.state == State::Resuming
+        P::RESUMES && self.state == State::Resuming
     }
 
     /// Whether nothing of the order may be sent.
     pub fn is_silent(&self) -> bool {
-        self.state != State::Up
+        P::RESUMES && self.state != State::Up
     }
 
     /// A sequenced message of so many bytes came.
     pub fn got(&mut self, bytes: usize) {
-        self.untold = self.untold.saturating_add(bytes as u32 + LENGTH);
-        self.due.ack |= self.untold >= self.tell_at;
+        if P::RESUMES {
+            self.untold = self.untold.saturating_add(bytes as u32 + LENGTH);
+            self.due.ack |= self.untold >= self.tell_at;
+        }
     }
 
     /// The peer wants to know what has come (LNK-3).
     pub fn acknowledge_soon(&mut self) {
-        self.due.ack |= self.agreed;
+        self.due.ack |= self.is_agreed();
     }
 
     /// Something is to be said.
     pub fn ping(&mut self) {
-        self.due.ping |= self.state == State::Up;
+        self.due.ping |= P::RESUMES && self.state == State::Up;
     }
 
     /// A message waits for room that only an Ack can make.
     pub fn ask(&mut self) {
-        self.due.ping |= self.agreed && !self.asked && self.state == State::Up;
+        self.due.ping |= self.is_agreed() && !self.asked && self.state == State::Up;
     }
 
     pub fn control(&self) -> &[u8] {
@@ -147,7 +163,7 @@ impl Link {
     }
 
     pub fn has_control(&self) -> bool {
-        self.start < self.end || self.due != Due::default()
+        P::RESUMES && (self.start < self.end || self.due != Due::default())
     }
 }
 
@@ -157,7 +173,7 @@ const LENGTH: u32 = 1;
 impl<S: Storage> Session<S> {
     /// Whether the session can be resumed on another connection: both sides offered it (LNK-1).
     pub fn is_resumable(&self) -> bool {
-        self.link.agreed
+        self.link.is_agreed()
     }
 
     /// The connection is gone, or the peer has been [silent](Self::advance) for too long. If the session can live on without, it is parked until [`Self::resume`] or
@@ -256,6 +272,7 @@ impl<S: Storage> Session<S> {
 
     /// The next record that was not transmitted. For whoever drives a line ([`LinkMode::Line`]) instead of
     /// [`Self::transmit`], as the next three.
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub fn next_record(&mut self) -> Option<&[u8]> {
         self.pump();
         self.out.next_record()
@@ -295,17 +312,17 @@ impl<S: Storage> Session<S> {
 
     pub(super) fn link_offer(&self) -> Option<LinkOffer> {
         match self.link.mode {
-            LinkMode::Resume { token, park } => {
+            LinkMode::Resume { token, park } if S::Parts::RESUMES => {
                 Some(LinkOffer { token, replay: u32::try_from(self.out.limit()).unwrap_or(u32::MAX), park })
             }
-            LinkMode::Off | LinkMode::Line => None,
+            _ => None,
         }
     }
 
     /// The peer's Hello tells whether there is a link.
     pub(super) fn link_agreed(&mut self, peer: &Hello) {
         match (self.link.mode, &peer.link) {
-            (LinkMode::Resume { .. }, Some(offer)) => {
+            (LinkMode::Resume { .. }, Some(offer)) if S::Parts::RESUMES => {
                 self.link.agreed = true;
                 // A quarter of what the peer keeps (LNK-3).
                 self.link.tell_at = (offer.replay / 4).max(1);
@@ -348,7 +365,7 @@ impl<S: Storage> Session<S> {
     }
 
     pub(super) fn on_ack(&mut self, got: u64) -> Result<(), Ended> {
-        if !self.link.agreed {
+        if !self.link.is_agreed() {
             return Err(fault(Rule::NoLink));
         }
         self.on_got(got)
@@ -369,7 +386,7 @@ impl<S: Storage> Session<S> {
 
     /// Writes what is to be said outside the order, if the order leaves a place for it here; false if there is nothing.
     pub(super) fn pump_control(&mut self) -> bool {
-        if !self.out.is_between_records() {
+        if !S::Parts::RESUMES || !self.out.is_between_records() {
             return false;
         }
         if self.link.control().is_empty() && self.link.has_control() {

@@ -41,7 +41,9 @@ pub use entry::{Answer as AnswerEntry, Export as ExportEntry, Import as ImportEn
 pub use error::{CallError, Ended, ReplyError, Rule, Stale};
 pub use kept::read_kept;
 pub use link::{LinkMode, ResumeRefused, session_gone};
-pub use storage::{Buffer, Fixed, FixedBuffer, FixedStore, KeyIndex, Micro, NoIndex, Storage, Store, Table};
+pub use storage::{
+    All, Buffer, Fixed, FixedBuffer, FixedStore, KeyIndex, Least, Micro, NoIndex, Parts, Storage, Store, Table,
+};
 #[cfg(feature = "alloc")]
 pub use storage::{Growing, GrowingBuffer, GrowingStore, Host};
 pub use width::{Narrow, Number, Wide, Width};
@@ -122,7 +124,7 @@ pub struct Session<S: Storage> {
     time: Time,
     goodbyes: Goodbyes,
     out: Outgoing<S::Out>,
-    link: Link,
+    link: Link<S::Parts>,
     /// How many of the last messages the peer cannot have got, once the session has ended.
     undelivered: u32,
 }
@@ -416,6 +418,7 @@ impl<S: Storage> Session<S> {
             handles: config.limits.handles,
             levels: config.limits.levels.clamp(1, calls),
         };
+        let link = Link::new(config.link);
         let mut session = Self {
             limits,
             peer: None,
@@ -454,8 +457,8 @@ impl<S: Storage> Session<S> {
             patience: config.patience,
             time: Time::START,
             goodbyes: Goodbyes::default(),
-            out: Outgoing::new(config.out_bytes.min(bytes as usize), config.link != LinkMode::Off),
-            link: Link::new(config.link),
+            out: Outgoing::new(config.out_bytes.min(bytes as usize), link.keeps()),
+            link,
             undelivered: u32::MAX,
         };
         session.export_directory();
@@ -593,8 +596,8 @@ impl<S: Storage> Session<S> {
     }
 
     /// The peer's limits; before its Hello, ours, since nothing is sent then.
-    fn peer_limits(&self) -> Limits {
-        self.peer.map_or(self.limits, |peer| peer.limits)
+    fn peer_limits(&self) -> &Limits {
+        self.peer.as_ref().map_or(&self.limits, |peer| &peer.limits)
     }
 
     /// A sequenced message was written: it has its ordinal (MSG-2).

@@ -2,7 +2,7 @@
 
 use super::entry::QuestionState;
 use super::receive::fault;
-use super::storage::{Storage, Table};
+use super::storage::{Parts, Storage, Table};
 use super::time::Due;
 use super::width::Number;
 use super::{CallError, Ended, Event, Outcome, Question, Return, Rule, Session};
@@ -101,7 +101,14 @@ impl<S: Storage> Session<S> {
     pub(super) fn check_promise(&self, promise: Question) -> Result<(), CallError> {
         match self.open_question(promise) {
             // Its entry on the other side may be gone once a cancel is sent (ANS-1).
-            Some(question) if question.pipelined() && !question.finished() && question.finish().is_none() => Ok(()),
+            Some(question)
+                if S::Parts::PROMISES
+                    && question.pipelined()
+                    && !question.finished()
+                    && question.finish().is_none() =>
+            {
+                Ok(())
+            }
             _ => Err(CallError::NotAPromise),
         }
     }

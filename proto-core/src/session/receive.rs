@@ -60,8 +60,6 @@ impl<S: Storage> Session<S> {
         }
         match Message::read(body).map_err(|_| fault(Rule::Envelope))? {
             Message::Hello(hello) => self.on_hello(hello).map(Some),
-            Message::Call(call) => self.on_call(&call, body),
-            Message::Return(returned) => self.on_return(&returned),
             Message::Finish(entries) => self.on_finish(entries).map(|()| None),
             Message::Release(entries) => self.on_release(entries).map(|()| None),
             Message::Down(entries) => self.on_down(entries).map(|()| None),
@@ -79,6 +77,8 @@ impl<S: Storage> Session<S> {
                 self.link.acknowledge_soon();
                 Ok(None)
             }
+            // The first two were taken above.
+            Message::Call(_) | Message::Return(_) => Ok(None),
             Message::Resume(_) | Message::ResumeOk { .. } | Message::SessionGone { .. } => Err(fault(Rule::LinkOrder)),
             Message::Goodbye(received) => self.on_goodbye(received).map(|()| None),
         }

@@ -5,6 +5,7 @@
 
 use core::fmt::Debug;
 use core::hash::{Hash, Hasher};
+use core::marker::PhantomData;
 
 use crate::codec::move_down;
 
@@ -96,11 +97,50 @@ pub trait Storage: Clone + Eq + Hash + Debug {
     /// Whether results that are values are kept for calls that name them, and worked on for these (ANS-4, OPS-5). Without it they
     /// are [not kept](crate::message::ErrorCode::NotKept), and the code for all that is left out; references are kept in any case.
     const KEEPS_VALUES: bool;
+    /// What is there beside what every peer needs.
+    type Parts: Parts;
+}
+
+/// What a device may leave out, each for some flash: no peer is entitled to any of it.
+pub trait Parts: Clone + Eq + Hash + Debug {
+    /// Whether [`LinkMode::Resume`](super::LinkMode::Resume) is offered (LNK-1). Without it, it is [`LinkMode::Off`](super::LinkMode::Off).
+    const RESUMES: bool;
+    /// Whether calls of ours can be [pipelined](super::Call::pipelined). Without it they are ordinary calls, and what names their
+    /// answers fails with [`CallError::NotAPromise`](super::CallError::NotAPromise).
+    const PROMISES: bool;
+    /// Whether [`Ref::Borrowed`](super::Ref::Borrowed) lends. Without it, it is [`Ref::Local`](super::Ref::Local): the peer releases
+    /// the reference. What peers lend works in any case.
+    const LENDS: bool;
+    /// Whether objects can be [revoked](super::Session::revoke). Without it none is found to be.
+    const REVOKES: bool;
+}
+
+/// All that there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct All;
+
+impl Parts for All {
+    const RESUMES: bool = true;
+    const PROMISES: bool = true;
+    const LENDS: bool = true;
+    const REVOKES: bool = true;
+}
+
+/// What every peer needs, and no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Least;
+
+impl Parts for Least {
+    const RESUMES: bool = false;
+    const PROMISES: bool = false;
+    const LENDS: bool = false;
+    const REVOKES: bool = false;
 }
 
 /// Fixed capacity, no heap: `EXPORTS` and `IMPORTS` slots, the directory's included, `CALLS` in each direction, up to 255 of
-/// each, `OUT` bytes of output and `STORE` bytes for calls that wait and results that are kept (each needs 8 bytes more than its own). `VALUES` says
-/// whether [results that are values](Storage::KEEPS_VALUES) are kept.
+/// each, `OUT` bytes of output and `STORE` bytes for calls that wait and results that are kept (each needs 8 bytes more than
+/// its own). `VALUES` says whether [results that are values](Storage::KEEPS_VALUES) are kept, and `P` [what else](Parts) is
+/// there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Micro<
     const EXPORTS: usize,
@@ -109,10 +149,11 @@ pub struct Micro<
     const OUT: usize,
     const STORE: usize,
     const VALUES: bool = true,
->;
+    P = All,
+>(PhantomData<P>);
 
-impl<const E: usize, const I: usize, const C: usize, const O: usize, const S: usize, const V: bool> Storage
-    for Micro<E, I, C, O, S, V>
+impl<const E: usize, const I: usize, const C: usize, const O: usize, const S: usize, const V: bool, P: Parts> Storage
+    for Micro<E, I, C, O, S, V, P>
 {
     type Width = Narrow;
     type Exports = Fixed<Export<Narrow>, E>;
@@ -126,6 +167,7 @@ impl<const E: usize, const I: usize, const C: usize, const O: usize, const S: us
         assert!(E <= 255 && I <= 255 && C <= 255, "a byte numbers the entries of a table");
         V
     };
+    type Parts = P;
 }
 
 /// A table of at most `N` entries in place.
@@ -314,6 +356,7 @@ mod growing {
         type Store = GrowingStore;
         type Out = GrowingBuffer;
         const KEEPS_VALUES: bool = true;
+        type Parts = super::All;
     }
 
     /// A table that grows to its limit.

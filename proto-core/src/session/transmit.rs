@@ -3,9 +3,10 @@
 
 use super::entry::{Fate, Settled};
 use super::outgoing::{AppendError, WriteBody};
-use super::storage::{Storage, Table};
+use super::storage::{Parts, Storage, Table};
 use super::{Ended, Session};
-use crate::message::{self, CloseCode, ErrorCode, FinishMode, Hello, Limits, Return, kind};
+use crate::codec::Writer;
+use crate::message::{self, CloseCode, ErrorCode, Hello, Limits, Return, kind};
 use crate::value::{Top, ValueWriter};
 
 /// Bytes of output that calls leave free, so that answers find room.
@@ -23,7 +24,7 @@ impl<S: Storage> Session<S> {
     /// So many bytes of what [`Self::transmit`] gave were taken.
     pub fn transmitted(&mut self, count: usize) {
         self.time.said |= count > 0 && self.has_output();
-        if self.out.is_between_records() && !self.link.control().is_empty() {
+        if S::Parts::RESUMES && self.out.is_between_records() && !self.link.control().is_empty() {
             self.link.control_taken(count);
         } else if !self.sendable().is_empty() {
             self.out.taken(count);
@@ -175,6 +176,7 @@ impl<S: Storage> Session<S> {
     }
 
     /// Appends a message without an ordinal; false if there is no room.
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub(super) fn append_unsequenced(&mut self, write: WriteBody<'_>) -> bool {
         self.out.append(self.peer_limits().max_message as usize, 0, write).is_ok()
     }
@@ -269,74 +271,69 @@ impl<S: Storage> Session<S> {
 
     /// Finishes that are due, many in one message (FIN-1).
     fn pump_finishes(&mut self) -> bool {
-        while self.finishing.first().is_some() {
-            let most = self.batch(FINISH_ENTRY);
-            if most == 0 || !self.out.make_room(SMALL_MESSAGE + most * FINISH_ENTRY) {
-                self.lacks_room();
-                return false;
-            }
-            let mut batch = [(0u16, FinishMode::Done); MAX_BATCH];
-            let mut count = 0;
-            while let Some(entry) = batch.get_mut(count).filter(|_| count < most) {
-                let Some(id) = self.finishing.pop(&mut self.questions) else { break };
-                let Some(question) = self.questions.get_mut(id) else { continue };
-                question.set_listed(false);
-                // Not due any more: the call came back before its cancel went out.
-                let Some(mode) = question.finish() else {
-                    self.free_question(id as u16);
-                    continue;
-                };
+        let due = |session: &Self| session.finishing.first().is_some();
+        self.pump_entries(kind::FINISH, FINISH_ENTRY, due, |session, writer| {
+            let Some(id) = session.finishing.pop(&mut session.questions) else { return };
+            let Some(question) = session.questions.get_mut(id) else { return };
+            question.set_listed(false);
+            // If not, it is not due any more: the call came back before its cancel went out.
+            if let Some(mode) = question.finish() {
                 question.set_finish(None);
                 question.set_finished(true);
-                *entry = (id as u16, mode);
-                count += 1;
+                message::write_finish_entry(writer, id as u16, mode);
             }
-            let batch = batch.get(..count).unwrap_or_default();
-            if !batch.is_empty() {
-                let _ = self.append(false, &mut |mut writer| {
-                    writer.byte(kind::FINISH);
-                    batch.iter().for_each(|&(id, mode)| message::write_finish_entry(&mut writer, id, mode));
-                    Ok(writer)
-                });
-            }
-            batch.iter().for_each(|&(id, _)| self.free_question(id));
-        }
-        true
+            session.free_question(id as u16);
+        })
     }
 
     /// Marked imports leave the table and are released, many in one message (REL-1).
     fn pump_releases(&mut self) -> bool {
-        let upto = self.received as u32;
-        while self.marked.first().is_some() {
-            let most = self.batch(RELEASE_ENTRY);
-            if most == 0 || !self.out.make_room(SMALL_MESSAGE + most * RELEASE_ENTRY) {
-                self.lacks_room();
-                return false;
-            }
-            let mut batch = [(0u32, 0u16); MAX_BATCH];
-            let mut count = 0;
-            while let Some(entry) = batch.get_mut(count).filter(|_| count < most) {
-                let Some(slot) = self.marked.pop(&mut self.imports) else { break };
-                let Some(import) = self.imports.get_mut(slot) else { continue };
-                // A descriptor that came since has cleared the mark.
-                if !import.live || import.is_held() {
-                    continue;
-                }
-                *entry = (slot, import.generation);
+        let due = |session: &Self| session.marked.first().is_some();
+        self.pump_entries(kind::RELEASE, RELEASE_ENTRY, due, |session, writer| {
+            let Some(slot) = session.marked.pop(&mut session.imports) else { return };
+            let Some(import) = session.imports.get_mut(slot) else { return };
+            // A descriptor that came since has cleared the mark.
+            if import.live && !import.is_held() {
+                message::write_release_entry(writer, slot, import.generation);
                 let epoch = import.epoch;
                 *import = Default::default();
                 import.epoch = epoch;
-                self.live_imports -= 1;
-                count += 1;
+                session.live_imports -= 1;
             }
-            let batch = batch.get(..count).unwrap_or_default();
-            if !batch.is_empty() {
+        })
+    }
+
+    /// Writes what a list has, many entries of at most so many bytes in one message, as long as something is `due`; false if
+    /// there is no room. `take` takes one off the list, and writes it if it is still so.
+    pub(super) fn pump_entries(
+        &mut self,
+        kind: u8,
+        longest: usize,
+        due: fn(&Self) -> bool,
+        take: fn(&mut Self, &mut Writer<'_>),
+    ) -> bool {
+        while due(self) {
+            let most = self.batch(longest);
+            if most == 0 || !self.out.make_room(SMALL_MESSAGE + most * longest) {
+                self.lacks_room();
+                return false;
+            }
+            let mut bytes = [0; BATCH_BYTES];
+            let mut entries = Writer::new(&mut bytes);
+            let mut left = most;
+            while left > 0 && due(self) {
+                let before = entries.len();
+                take(self, &mut entries);
+                left -= usize::from(entries.len() > before);
+            }
+            let upto = self.received;
+            if let Some(entries @ [_, ..]) = entries.written() {
                 let _ = self.append(false, &mut |mut writer| {
-                    writer.byte(kind::RELEASE);
-                    writer.varint(upto.into());
-                    batch.iter().for_each(|&(slot, generation)| {
-                        message::write_release_entry(&mut writer, slot, generation);
-                    });
+                    writer.byte(kind);
+                    if kind == kind::RELEASE {
+                        writer.varint(u64::from(upto as u32));
+                    }
+                    writer.put(entries);
                     Ok(writer)
                 });
             }
@@ -345,15 +342,16 @@ impl<S: Storage> Session<S> {
     }
 
     /// How many entries of at most so many bytes fit one message to the peer, and the output as it is now.
-    pub(super) fn batch(&self, entry: usize) -> usize {
+    fn batch(&self, entry: usize) -> usize {
         let room = self.room().min(self.peer_limits().max_message as usize);
-        (room.saturating_sub(SMALL_MESSAGE) / entry).min(MAX_BATCH)
+        (room.saturating_sub(SMALL_MESSAGE) / entry).min(MAX_BATCH).min(BATCH_BYTES / entry)
     }
 }
 
-/// Entries of Finish and Release in one message.
+/// Entries in one message, and their bytes.
 const MAX_BATCH: usize = 32;
+const BATCH_BYTES: usize = 256;
 /// The longest entry of a Finish and of a Release, and what stands before the entries, bytes.
 const FINISH_ENTRY: usize = 3;
 const RELEASE_ENTRY: usize = 8;
-pub(super) const SMALL_MESSAGE: usize = 12;
+const SMALL_MESSAGE: usize = 12;

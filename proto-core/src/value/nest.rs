@@ -44,6 +44,7 @@ pub(crate) struct Nest {
 }
 
 impl Nest {
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub fn new(top: Top) -> Self {
         Self { top, count: 0, named: false, open: [(Class::Other, 0); MAX_DEPTH], depth: 0 }
     }
