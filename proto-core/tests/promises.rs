@@ -306,6 +306,34 @@ fn storage_without_values_keeps_references() {
     sim.assert_baseline();
 }
 
+/// ANS-3, ADM-2: storage that keeps no values takes more call bytes than it has room for calls that wait. One that finds none
+/// is refused and never starts; those that wait already run, and so does what comes later.
+#[test]
+fn storage_without_values_refuses_what_cannot_wait() {
+    type Small = Micro<12, 12, 6, 1024, 48, false>;
+    let limits = Limits { max_message: 128, imports: 12, answers: 6, call_bytes: 256, handles: 4, levels: 6 };
+    let mut sim = Sim::<Small>::with([config(limits), config(limits)]);
+    let (postponed, object) = later();
+    sim.sides[B].add_root("later", object);
+    let put_off = sim.root(A, "later");
+    assert_eq!(sim.sides[A].session.peer().map(|peer| peer.limits.call_bytes), Some(256));
+    for number in 0..3 {
+        let made = sim.sides[B].add(counter());
+        let promise = sim.call(A, Call::new(Callee::Import(put_off), Op::Call).pipelined(), &[]);
+        let [first, second] = [0, 1].map(|_| sim.call(A, on(promise, Op::Call), &[OwnedValue::Bytes(vec![7; 16])]));
+        sim.run();
+        assert_eq!(code(sim.returned(A, second).outcome), ErrorCode::Overloaded, "round {number}");
+        sim.sides[B].reply(postponed.next().unwrap(), &OwnedValue::Reference(Ref::Local(made)));
+        sim.run();
+        assert_ne!(code(sim.returned(A, first).outcome), ErrorCode::Overloaded, "round {number}: it ran");
+        let Ok(OwnedValue::Reference(Ref::Import(made))) = sim.returned(A, promise).outcome else {
+            panic!("no object")
+        };
+        assert_eq!(sim.sides[A].session.release(made), Ok(()));
+    }
+    sim.close(put_off);
+}
+
 /// ANS-4: a callee that has no room to keep a value says so, and the value itself still comes.
 #[test]
 fn a_value_that_was_not_kept() {

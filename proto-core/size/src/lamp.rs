@@ -10,7 +10,7 @@ use farref_core::session::{
 use crate::{MAX_MESSAGE, random};
 
 /// 16 slots for references each way, 8 calls each way, room for the longest message and 64 bytes more in the output, and none for
-/// calls that wait and results that are kept.
+/// calls that wait, since no answer is put off.
 pub type Device = Session<Micro<16, 16, 8, OUTPUT, 0, false, Least>>;
 
 /// Bytes of output, which is also what may have to be sent again.

@@ -143,7 +143,8 @@ pub struct Config {
     pub out_bytes: usize,
     /// Bytes for calls that wait for a promise, `limits.call_bytes` of them, and, with what is more, for results kept for
     /// pipelined calls. Fixed storage needs 8 bytes more for each of the calls served, and announces fewer call bytes if
-    /// it has less.
+    /// it has less. Storage that [keeps no values](Storage::KEEPS_VALUES) may have any number: only calls on answers that were
+    /// put off wait there, and those that find no room are refused as [overloaded](crate::message::ErrorCode::Overloaded).
     pub store_bytes: usize,
     /// Names this peer.
     pub peer: Uuid,
@@ -408,8 +409,10 @@ impl<S: Storage> Session<S> {
         let answers = S::Answers::new(config.limits.answers.min(calls).into());
         let imports = S::Imports::new(config.limits.imports.min(slots) as usize);
         let store = S::Store::new(config.store_bytes);
+        // Where values are kept each call can wait, whatever it is for; where not, only calls on what is put off have to.
         let for_itself = answers.limit() * S::Store::OVERHEAD;
-        let call_bytes = u32::try_from(store.limit().saturating_sub(for_itself)).unwrap_or(u32::MAX);
+        let call_bytes = if S::KEEPS_VALUES { store.limit().saturating_sub(for_itself) } else { usize::MAX };
+        let call_bytes = u32::try_from(call_bytes).unwrap_or(u32::MAX);
         let limits = Limits {
             max_message: config.limits.max_message.max(Limits::MIN_MESSAGE).min(bytes),
             imports: u32::try_from(imports.limit()).unwrap_or(Limits::MAX_IMPORTS),

@@ -18,6 +18,13 @@ static FRAMES: ConstStaticCell<[u8; FRAME]> = ConstStaticCell::new([0; FRAME]);
 static LINK: StaticCell<SerialLink> = StaticCell::new();
 static DEVICE: StaticCell<Device> = StaticCell::new();
 
+/// All that a session on a line keeps from one moment to the next: tables, output, which is what may have to be sent again, some
+/// room for calls that wait, the link, and the frame that comes in. A frame that goes out is gone when it was written.
+const OF_A_SESSION: usize =
+    size_of::<Device>() + WAITING + size_of::<SerialLink>() + size_of::<Decoder<[u8; PAYLOAD]>>();
+const WAITING: usize = 64;
+const _: () = assert!(OF_A_SESSION <= 2048, "a session takes more than 2 KiB");
+
 #[unsafe(no_mangle)]
 pub extern "C" fn _start() -> ! {
     if let (Some(device), Some(link), Some(decoder), Some(frame)) = (
