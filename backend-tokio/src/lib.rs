@@ -1,4 +1,4 @@
-//! farref over TCP, Unix sockets, TLS and any other tokio stream.
+//! farref over TCP, Unix sockets, TLS, serial lines and any other tokio stream.
 //!
 //! A server that publishes a function:
 //!
@@ -33,13 +33,16 @@
 //! [`connect_tls`] and [`Server::listen_tls`] are the same, encrypted. With an [`Options::key`] both sides have to know it before a
 //! session begins. SECURITY.md says what each of them gives.
 //!
+//! [`start_line`], [`connect_serial`] and [`Server::serve_line`] are for lines that may lose, change and repeat bytes: serial
+//! ports, that of an emulator, radios.
+//!
 //! A [`Connection`] is cloned and shared by tasks and threads; both runtimes of tokio will do. Dropping a [`Proxy`] releases
 //! its object, dropping a future cancels its call. One task carries the bytes of a connection, so that many messages go out in
 //! one system call; objects that [run inline](Runs::Inline) are served by it, [async ones](AsyncObject) by tasks, all others by
 //! threads.
 
-// With TLS, which can be left out.
-#![cfg_attr(not(feature = "tls"), allow(rustdoc::broken_intra_doc_links))]
+// With TLS and ports, which can be left out.
+#![cfg_attr(not(all(feature = "serial", feature = "tls")), allow(rustdoc::broken_intra_doc_links))]
 
 mod connect;
 mod driver;

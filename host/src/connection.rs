@@ -55,7 +55,7 @@ pub struct Options {
     /// How long the peer may take from the start until its Hello is read, a banner and a login included;
     /// [`Duration::MAX`] is no limit.
     pub handshake: Duration,
-    /// What the peer has to know as well, before anything else is said: see [`Key`]. Sockets only, so far; a backend that
+    /// What the peer has to know as well, before anything else is said: see [`Key`]. Sockets only; a backend that
     /// cannot check it refuses to connect.
     pub key: Option<Key>,
     /// How long a call may take that says nothing else of it ([`Proxy::with_deadline`]) and is part of no other. None is for ever.
@@ -66,6 +66,7 @@ pub struct Options {
     /// That is two minutes for TCP and TLS: a host that was switched off or a router that forgot the connection tell nobody, and
     /// routers forget after four minutes of silence at the earliest that is in use. A program that a debugger has stopped is
     /// rarely stopped for longer. Pipes and Unix sockets end with the process behind them: they bear silence for ever.
+    /// Lines that may lose bytes bear half a minute of it, and with [`Self::resume`] as long as it says at least.
     pub patience: Option<Duration>,
     /// How long output may wait for a peer that reads nothing, until the session ends. [`Duration::MAX`] is no limit. Sockets
     /// only: a pipe cannot tell.

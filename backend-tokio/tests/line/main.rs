@@ -227,7 +227,7 @@ async fn a_line_that_is_silent_for_a_while_goes_on() {
     assert!(matches!(sides[1].connection.closed().await, Ended::Silent | Ended::LinkLost));
 }
 
-/// Somebody who asks for a key is told that there is none on a line.
+/// KEY-7: somebody who asks for a key is told that there is none on a line.
 #[tokio::test]
 async fn a_key_is_refused_on_a_line() {
     let (near, _far) = duplex(64);

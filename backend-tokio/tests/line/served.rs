@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use farref_conformance::sim::Random;
 use farref_tokio::{
     CloseCode, Connection, Directory, Ended, Error, LineOptions, LinkState, Options, Peer, Remote, Resuming, Server,
     ServerOptions, Validator, connect_line, start_line,
 };
+use tokio::io::AsyncWriteExt;
 
 use super::faults::{BAD, Faults, Socket};
 use super::{LIMIT, Log, directory, until};
@@ -81,6 +83,28 @@ async fn who_is_not_admitted_on_a_line_is_told() {
         assert_eq!(ended, Ended::PeerClosed(CloseCode::NotAllowed));
         until("it is counted", || server.counters().refused == count).await;
     }
+}
+
+/// Noise, and peers that begin and leave without a word, keep nobody from the line and leave nothing behind.
+#[tokio::test(start_paused = true)]
+async fn a_line_bears_noise_and_peers_that_abandon_it() {
+    let (server, socket, log) = serve(Faults::default(), 51, ServerOptions::default());
+    let mut random = Random::new(51);
+    for number in 0..300 {
+        let mut noise = socket.plug();
+        let bytes: Vec<u8> = (0..random.below(4000)).map(|_| random.below(256) as u8).collect();
+        // Nobody reads what the server says meanwhile.
+        let _ = tokio::time::timeout(Duration::from_secs(1), noise.write_all(&bytes)).await;
+        let client = client(&socket).await.expect("the server is there");
+        assert_eq!(note(&client, number).await, Ok(number.into()));
+        socket.unplug();
+    }
+    let client = client(&socket).await.expect("the server is there");
+    assert_eq!(note(&client, 300).await, Ok(300.into()));
+    assert!(log.lock().expect("no panic").iter().copied().eq(0..=300));
+    let counters = server.counters();
+    assert_eq!((counters.open, counters.sessions, counters.failed), (1, 301, 0));
+    assert!(counters.memory < 64 * 1024, "{counters:?}");
 }
 
 /// One that is opened again each time that it is lost.
