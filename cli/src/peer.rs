@@ -9,7 +9,7 @@ use farref_pipe::{ChildProcess, Connection, Directory, Error, Options, Resuming,
 use crate::args::ClientArgs;
 use crate::exit::Failure;
 use crate::socket::{self, Socket};
-use crate::url::{PeerUrl, PipeCommand};
+use crate::url::{PeerUrl, PipeCommand, SocketUrl};
 use crate::watch::Watch;
 
 /// A peer, and what leads to it.
@@ -54,7 +54,11 @@ pub fn connect(url: &PeerUrl, args: &ClientArgs, watch: &Watch) -> Result<Peer, 
             Ok(Way::Process(ChildProcess::ssh(&target, Directory::new(), options)?))
         }
         PeerUrl::Socket(url) => {
-            let options = Options { resume: resume.clone(), ..options(watch) };
+            let options = match url {
+                SocketUrl::Serial(_) => line_options(watch),
+                _ => options(watch),
+            };
+            let options = Options { resume: resume.clone(), ..options };
             socket::connect(url, security, options).map(Way::Socket)
         }
     });
@@ -83,6 +87,13 @@ impl Peer {
 fn options(watch: &Watch) -> Options {
     let options = Options::default();
     let handshake = watch.limit().map_or(options.handshake, |limit| limit.saturating_add(options.handshake));
+    Options { handshake, ..options }
+}
+
+/// What came instead of a peer tells most of what is wrong with a line: it is told just before the limit of the user's.
+fn line_options(watch: &Watch) -> Options {
+    let options = Options::default();
+    let handshake = watch.limit().map_or(options.handshake, |limit| limit.mul_f64(0.9));
     Options { handshake, ..options }
 }
 

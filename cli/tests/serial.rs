@@ -207,8 +207,12 @@ fn what_is_wrong_with_a_port_is_told() {
         assert!(keyed.failed(3).contains("a key cannot be checked on a line that may lose bytes"), "{keyed:?}");
 
         // Nobody is there, or somebody who is no farref.
-        let silent = farref(["ls", "--timeout", "0.5", &here.url()]);
-        assert_eq!(silent.failed(3), "no answer to the handshake within 0.5 s");
+        let silent = farref(["ls", "--timeout", "5", &here.url()]);
+        assert_eq!(silent.failed(3), format!("{}: nobody answered within 4.5s", here.url()));
+        let mut end = here.end.try_clone().expect("a file descriptor");
+        end.write_all(b"\xFE\x81\xFE U-Boot \x00\x80").expect("it is taken");
+        let noisy = farref(["ls", "--timeout", "5", &here.url()]);
+        assert!(noisy.failed(3).ends_with("bytes came that are no farref: is it the right baud rate?"), "{noisy:?}");
     });
 }
 

@@ -162,7 +162,8 @@ impl LineCarrier {
     /// False if that takes too long, cannot be, or the session is over.
     async fn open_again<S: Stream>(&mut self, wire: &mut Wire<S>, error: io::Error) -> bool {
         let resuming = match &self.resume {
-            Some(resuming) if wire.open.is_some() => resuming.clone(),
+            // The first line has to lead to a session at once.
+            Some(resuming) if wire.open.is_some() && self.link.is_ready() => resuming.clone(),
             _ => {
                 if !self.link.is_ready() {
                     let is_end = error.kind() == io::ErrorKind::UnexpectedEof;

@@ -164,6 +164,27 @@ async fn a_line_that_does_not_come_back_ends_the_session() {
     assert!(begin.elapsed() >= Duration::from_secs(19), "{:?}", begin.elapsed());
 }
 
+/// A line that is lost before there is a peer is told at once, however long one would be waited for later.
+#[tokio::test(start_paused = true)]
+async fn a_line_that_is_lost_before_there_is_a_peer_is_told() {
+    let (near, far) = tokio::io::duplex(64);
+    let near = std::sync::Mutex::new(Some(near));
+    let open = move || {
+        let stream = near.lock().expect("no panic").take().ok_or(Error::NoPeer);
+        async move { stream }
+    };
+    let leave = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        drop(far);
+    };
+    let options = Options { resume: Some(Resuming::within(LIMIT)), ..Options::default() };
+    let begin = tokio::time::Instant::now();
+    let begun = connect_line(open, Directory::new(), options, LineOptions::default());
+    let (begun, ()) = tokio::join!(begun, leave);
+    assert_eq!(begun.expect_err("nobody is there"), Error::NoPeer);
+    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+}
+
 /// Without leave to open it again the session ends with the stream.
 #[tokio::test(start_paused = true)]
 async fn without_resume_a_session_ends_with_its_line() {
