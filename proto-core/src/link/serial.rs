@@ -167,7 +167,7 @@ impl SerialLink {
 
     /// Whether the peer is there and has heard this side: its Hello has come, whatever the session thinks of it.
     pub fn has_peer(&self) -> bool {
-        self.expected > 0
+        self.confirmed
     }
 
     /// Whether each side has the other's Hello, as far as this side knows.
