@@ -227,6 +227,40 @@ async fn a_line_that_is_silent_for_a_while_goes_on() {
     assert!(matches!(sides[1].connection.closed().await, Ended::Silent | Ended::LinkLost));
 }
 
+/// Many tasks of both sides share a line, on many threads.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_tasks_share_a_line() {
+    const TASKS: i64 = 8;
+    const CALLS: i64 = 40;
+    let few = Faults { lost: 2, repeated: 20, disturbed: 0 };
+    let sides = sides(few, &Plug::default(), 9, LineOptions::at(10_000_000)).await;
+    let mut tasks = Vec::new();
+    for side in &sides {
+        for task in 0..TASKS {
+            let root = side.connection.root();
+            tasks.push(tokio::spawn(async move {
+                for call in 0..CALLS {
+                    let number = task * CALLS + call;
+                    let doubled =
+                        Function::inline(move |args| Ok((2 * args.get(0).and_then(Value::as_int).unwrap_or(0)).into()));
+                    let applied = root.invoke("apply", [Reference::local(doubled).into(), Value::from(number)]);
+                    assert_eq!(applied.await, Ok((2 * number).into()));
+                    assert_eq!(root.invoke("note", [number]).await, Ok(number.into()));
+                }
+            }));
+        }
+    }
+    for task in tasks {
+        tokio::time::timeout(Duration::from_secs(60), task).await.expect("in time").expect("no panic");
+    }
+    for side in &sides {
+        let mut noted = side.log.lock().expect("no panic").clone();
+        noted.sort_unstable();
+        assert!(noted.iter().copied().eq(0..TASKS * CALLS), "each call once");
+    }
+    until("nothing is left", || sides.iter().all(|side| side.connection.is_at_baseline())).await;
+}
+
 /// KEY-7: somebody who asks for a key is told that there is none on a line.
 #[tokio::test]
 async fn a_key_is_refused_on_a_line() {

@@ -1,5 +1,6 @@
 //! Servers on lines, peers that come and go there, and lines that are opened again.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use farref_conformance::sim::Random;
@@ -164,11 +165,36 @@ async fn a_line_that_does_not_come_back_ends_the_session() {
     assert!(begin.elapsed() >= Duration::from_secs(19), "{:?}", begin.elapsed());
 }
 
+/// Who is to wait for a line for longer than silence is borne does so, on both sides.
+#[tokio::test(start_paused = true)]
+async fn a_long_absence_is_borne() {
+    let resume = Some(Resuming::within(Duration::from_secs(120)));
+    let connection = Options { resume: resume.clone(), ..ServerOptions::default().connection };
+    let (server, socket, log) = serve(BAD, 61, ServerOptions { connection, ..ServerOptions::default() });
+    let opening = socket.clone();
+    let back_at = Arc::new(Mutex::new(tokio::time::Instant::now()));
+    let absence = back_at.clone();
+    let open = move || {
+        let is_there = tokio::time::Instant::now() >= *absence.lock().expect("no panic");
+        let stream = is_there.then(|| opening.plug()).ok_or(Error::NoPeer);
+        async move { stream }
+    };
+    let options = Options { resume, handshake: LIMIT, ..Options::default() };
+    let client = connect_line(open, Directory::new(), options, LineOptions::default()).await.expect("it is there");
+    assert_eq!(note(&client, 1).await, Ok(1.into()));
+    *back_at.lock().expect("no panic") = tokio::time::Instant::now() + Duration::from_secs(90);
+    socket.unplug();
+    assert_eq!(note(&client, 2).await, Ok(2.into()));
+    assert!(tokio::time::Instant::now() >= *back_at.lock().expect("no panic"));
+    assert_eq!((server.counters().sessions, client.link()), (1, LinkState::Up));
+    assert_eq!(*log.lock().expect("no panic"), [1, 2]);
+}
+
 /// A line that is lost before there is a peer is told at once, however long one would be waited for later.
 #[tokio::test(start_paused = true)]
 async fn a_line_that_is_lost_before_there_is_a_peer_is_told() {
     let (near, far) = tokio::io::duplex(64);
-    let near = std::sync::Mutex::new(Some(near));
+    let near = Mutex::new(Some(near));
     let open = move || {
         let stream = near.lock().expect("no panic").take().ok_or(Error::NoPeer);
         async move { stream }
