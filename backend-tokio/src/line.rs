@@ -60,7 +60,8 @@ impl LineOptions {
             window: self.window,
             ack_delay: ACK_DELAY,
             retry,
-            retry_max: retry.saturating_mul(8),
+            // A disturbance may last for several frames of a side that waits.
+            retry_max: retry.saturating_mul(4),
             patience: u64::try_from(patience.as_millis()).unwrap_or(u64::MAX),
         }
     }
