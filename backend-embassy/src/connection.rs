@@ -36,6 +36,8 @@ pub struct Config {
     pub opening: u32,
     /// References in one message that are taken.
     pub handles: u16,
+    /// Bytes of calls that are taken while they wait for others. What the storage has beyond that is for values that are kept.
+    pub call_bytes: u32,
     /// Nesting levels of calls that are served.
     pub levels: u16,
     /// Fills a buffer with random bytes. Whoever can guess them can take over a session that is parked.
@@ -54,6 +56,7 @@ impl Config {
             park: Some(600_000),
             opening: 10_000,
             handles: 8,
+            call_bytes: u32::MAX,
             levels: 4,
             random,
         }
@@ -175,7 +178,7 @@ pub(crate) trait Shared {
     fn tell(&self, call: Call<'_>, era: u32, args: Write<'_>) -> Result<(), Error>;
     fn refuse(&self, call: (Answer, u32), code: ErrorCode) -> Result<(), Error>;
     fn read(&self, slot: usize, read: &mut dyn FnMut(&Answered<'_>));
-    fn resolve(&self, slot: usize, index: u32) -> Option<Import>;
+    fn resolve(&self, slot: usize, index: u32) -> Option<Reference>;
     fn forget(&self, slot: usize);
     fn hold(&self, import: Import, era: u32, change: i16);
     fn revoke(&self, key: ObjectKey, reason: DownReason) -> Result<(), Error>;
@@ -303,7 +306,16 @@ impl<S: Storage, const IMPORTS: usize, const CALLS: usize, const RESULT: usize> 
                 Dispatcher::new(service.roots()).dispatch(&mut inner.session, &request, service);
             }
             Some(Event::Return(returned)) => inner.on_return(&returned, body, service),
-            Some(Event::Ready) => info!("session begins"),
+            Some(Event::Ready) => {
+                let is_own =
+                    |hello: &Hello| (hello.peer, hello.incarnation) == (self.config.peer, self.config.incarnation);
+                if inner.session.peer().is_some_and(is_own) {
+                    // Our own Hello: the stream gives back what is written into it (HEL-5).
+                    inner.session.close(CloseCode::ProtocolFault);
+                } else {
+                    info!("session begins");
+                }
+            }
             None => {}
         }
         // A Return frees an id, a Release an entry, an Ack room.
@@ -318,7 +330,7 @@ fn settings(config: &Config, link: LinkMode, max_message: u32, imports: usize) -
             max_message,
             imports: u32::try_from(imports).unwrap_or(Limits::MAX_IMPORTS),
             answers: u16::MAX,
-            call_bytes: u32::MAX,
+            call_bytes: config.call_bytes,
             handles: config.handles,
             levels: config.levels,
         },
@@ -341,16 +353,19 @@ impl<S: Storage, const CALLS: usize, const RESULT: usize> Inner<S, CALLS, RESULT
             service.returned(returned);
             return release_all(&mut self.session, returned.handles);
         };
-        match slot.body.get_mut(..body.len()) {
-            Some(kept) => {
+        let error = read_answer(body).and_then(|answered| answered.error);
+        let failed = match (slot.body.get_mut(..body.len()), returned.outcome) {
+            // What the session has found wrong with it does not stand there (CAL-5, REF-5).
+            (_, Err(code)) if error != Some(code) => Error::Failed(code),
+            (Some(kept), ..) => {
                 kept.copy_from_slice(body);
                 slot.state = State::Returned(body.len());
+                return;
             }
-            None => {
-                slot.state = State::Failed(Error::TooLong(body.len()));
-                release_all(&mut self.session, returned.handles);
-            }
-        }
+            (None, ..) => Error::TooLong(body.len()),
+        };
+        slot.state = State::Failed(failed);
+        release_all(&mut self.session, returned.handles);
     }
 
     /// So many more holders, or fewer.
@@ -561,17 +576,12 @@ impl<S: Storage, const IMPORTS: usize, const CALLS: usize, const RESULT: usize> 
         }
     }
 
-    fn resolve(&self, place: usize, index: u32) -> Option<Import> {
+    fn resolve(&self, place: usize, index: u32) -> Option<Reference> {
         self.with(|inner| {
             let slot = inner.slots.get(place).filter(|slot| slot.era == self.era.get())?;
             let State::Returned(length) = slot.state else { return None };
             let handle = slot.body.get(..length).and_then(read_answer)?.handles.get(index)?;
-            match inner.session.resolve(handle)? {
-                Reference::Import(import) | Reference::Weak(import) => {
-                    inner.session.retain(import).ok().map(|()| import)
-                }
-                _ => None,
-            }
+            inner.session.resolve(handle)
         })?
     }
 

@@ -46,8 +46,14 @@ impl<'c> Peer<'c> {
     /// is none to an object of the peer, or was lent for the length of the call.
     pub fn keep(self, args: &Arguments<'_>, index: usize, reply: &mut Reply<'_>) -> Option<Remote<'c>> {
         let handle = args.reference(index).filter(|handle| !matches!(handle, Descriptor::Borrowed { .. }))?;
-        match reply.resolve(handle).filter(|_| self.0.is_serving())? {
-            Reference::Import(import) | Reference::Weak(import) => {
+        self.hold(reply.resolve(handle)?, reply)
+    }
+
+    /// The same for a reference anywhere among the arguments. One that was lent can be called until the reply, and is stale
+    /// then.
+    pub fn hold(self, reference: Reference, reply: &mut Reply<'_>) -> Option<Remote<'c>> {
+        match reference {
+            Reference::Import(import) | Reference::Weak(import) if self.0.is_serving() => {
                 reply.keep(import);
                 Some(Remote { peer: self, import, era: self.0.era() })
             }
@@ -236,8 +242,18 @@ impl<'c> Returned<'c> {
 
     /// The object of the peer that entry number `index` of the references names, wherever in the result it stands.
     pub fn reference(&self, index: u32) -> Option<Remote<'c>> {
-        let import = self.peer.0.resolve(self.slot, index)?;
-        Some(Remote { peer: self.peer, import, era: self.era })
+        match self.peer.0.resolve(self.slot, index)? {
+            Reference::Import(import) | Reference::Weak(import) => {
+                self.peer.0.hold(import, self.era, 1);
+                Some(Remote { peer: self.peer, import, era: self.era })
+            }
+            _ => None,
+        }
+    }
+
+    /// The object of ours that it names: it came home.
+    pub fn object(&self, index: u32) -> Option<ObjectKey> {
+        if let Reference::Local(key) = self.peer.0.resolve(self.slot, index)? { Some(key) } else { None }
     }
 
     fn look<R>(&self, mut look: impl FnMut(&Answered<'_>) -> Result<R, Error>) -> Result<R, Error> {
@@ -282,6 +298,16 @@ impl Later<'_> {
         result: impl FnMut(&mut ValueWriter<'_>) -> Result<(), ValueError>,
     ) -> Result<(), Error> {
         self.finish(None, references, result).await
+    }
+
+    /// Fails with an error and what comes with it, an exception of any kind for instance.
+    pub async fn fail(
+        self,
+        code: ErrorCode,
+        references: &[Ref],
+        values: impl FnMut(&mut ValueWriter<'_>) -> Result<(), ValueError>,
+    ) -> Result<(), Error> {
+        self.finish(Some(code), references, values).await
     }
 
     /// Raises an exception with one text as its argument.

@@ -532,9 +532,7 @@ impl<'r> Dispatcher<'r> {
         }
         let arguments = Arguments { values: args, handles: request.handles };
         match (op, object) {
-            (Op::Describe, object) if args.is_empty() || object.is_none() => {
-                reply.value(|writer| members.describe(writer))
-            }
+            (Op::Describe, _) if args.is_empty() => reply.value(|writer| members.describe(writer)),
             (_, Some(object)) => perform(object, op, place.unwrap_or_default(), &arguments, reply),
             (_, None) => self.directory(op, place, &arguments, objects, reply),
         }
@@ -555,6 +553,7 @@ impl<'r> Dispatcher<'r> {
                 Some(object) => object.perform(Action::Call, args, reply),
                 None => reply.refuse(ErrorCode::NoSuchObject, 0),
             },
+            (Op::Length | Op::Force | Op::Describe, _) if !args.values.is_empty() => bad_operands(reply),
             (Op::Length, _) => reply.int(self.roots.len() as i64),
             (Op::Text, _) => reply.str("directory"),
             (Op::Force, _) => reply.value(|writer| {

@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
 
 use embassy_time::{Duration, Instant, MockDriver};
 use embedded_io_async::{ErrorKind, ErrorType, Read, Write};
@@ -34,11 +35,19 @@ pub struct Tasks<'t> {
 
 type Task<'t> = Pin<Box<dyn Future<Output = ()> + 't>>;
 
-struct Flag(AtomicBool);
+/// Set to poll the task again; the thread of the tasks may sleep.
+struct Flag(AtomicBool, Thread);
+
+impl Flag {
+    fn new() -> Arc<Self> {
+        Arc::new(Self(AtomicBool::new(true), thread::current()))
+    }
+}
 
 impl Wake for Flag {
     fn wake(self: Arc<Self>) {
         self.0.store(true, Ordering::Relaxed);
+        self.1.unpark();
     }
 }
 
@@ -50,18 +59,42 @@ impl<'t> Tasks<'t> {
     }
 
     pub fn spawn(&mut self, task: impl Future<Output = ()> + 't) {
-        self.tasks.push((Box::pin(task), Arc::new(Flag(AtomicBool::new(true)))));
+        self.tasks.push((Box::pin(task), Flag::new()));
     }
 
     /// Runs all until this one is done, and gives what it gives.
     pub fn run<R>(&mut self, main: impl Future<Output = R>) -> R {
-        let mut main = Box::pin(main);
-        let main_flag = Arc::new(Flag(AtomicBool::new(true)));
-        let waker = Waker::from(Arc::clone(&main_flag));
-        let (mut turns, limit) = (0u64, Instant::now() + Duration::from_secs(3_600));
-        loop {
+        let limit = Instant::now() + Duration::from_secs(3_600);
+        let mut turns = 0u64;
+        self.run_with(main, &mut |is_idle| {
             turns += 1;
             assert!(turns < 20_000_000, "a livelock at {:?}", Instant::now());
+            if is_idle {
+                assert!(Instant::now() < limit, "nothing happens any more");
+                MockDriver::get().advance(Duration::from_millis(1));
+            }
+        })
+    }
+
+    /// The same while the clock goes as others' do: with other threads on the far side.
+    pub fn run_live<R>(&mut self, main: impl Future<Output = R>) -> R {
+        let start = std::time::Instant::now();
+        self.run_with(main, &mut |is_idle| {
+            if is_idle {
+                thread::park_timeout(std::time::Duration::from_millis(1));
+            }
+            let behind = (start.elapsed().as_millis() as u64).saturating_sub(Instant::now().as_millis());
+            if behind > 0 {
+                MockDriver::get().advance(Duration::from_millis(behind));
+            }
+        })
+    }
+
+    fn run_with<R>(&mut self, main: impl Future<Output = R>, turn: &mut dyn FnMut(bool)) -> R {
+        let mut main = Box::pin(main);
+        let main_flag = Flag::new();
+        let waker = Waker::from(Arc::clone(&main_flag));
+        loop {
             let mut is_idle = true;
             if main_flag.0.swap(false, Ordering::Relaxed) {
                 is_idle = false;
@@ -77,10 +110,7 @@ impl<'t> Tasks<'t> {
                 let waker = Waker::from(Arc::clone(flag));
                 task.as_mut().poll(&mut Context::from_waker(&waker)).is_pending()
             });
-            if is_idle {
-                assert!(Instant::now() < limit, "nothing happens any more");
-                MockDriver::get().advance(Duration::from_millis(1));
-            }
+            turn(is_idle);
         }
     }
 }

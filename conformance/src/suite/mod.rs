@@ -19,6 +19,7 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 mod cases;
+mod device;
 pub mod fixtures;
 mod line;
 mod link;
@@ -33,6 +34,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 pub use cases::Case;
+pub use device::{NOT_FOR_DEVICES, is_for_devices};
 pub use line::{is_of_stream, over_line};
 pub use program::fixtures_program;
 pub use report::{Failure, Report};
