@@ -45,21 +45,23 @@ pub struct Config {
 }
 
 impl Config {
+    const NONE: Self = Self {
+        peer: Uuid::nil(),
+        incarnation: 0,
+        patience: Some(60_000),
+        park: Some(600_000),
+        opening: 10_000,
+        handles: 8,
+        call_bytes: u32::MAX,
+        levels: 4,
+        random: |_| {},
+    };
+
     /// A minute of silence and ten minutes without a connection are borne. The incarnation is drawn now.
     pub fn new(peer: Uuid, random: fn(&mut [u8])) -> Self {
         let mut incarnation = [0; 8];
         random(&mut incarnation);
-        Self {
-            peer,
-            incarnation: u64::from_le_bytes(incarnation),
-            patience: Some(60_000),
-            park: Some(600_000),
-            opening: 10_000,
-            handles: 8,
-            call_bytes: u32::MAX,
-            levels: 4,
-            random,
-        }
+        Self { peer, incarnation: u64::from_le_bytes(incarnation), random, ..Self::NONE }
     }
 }
 
@@ -72,8 +74,10 @@ impl Config {
 ///
 /// It stays in one place, a `StaticCell` for instance, as long as anybody uses it; it is for one executor.
 pub struct Connection<S: Storage, const IMPORTS: usize, const CALLS: usize, const RESULT: usize> {
-    config: Config,
-    inner: RefCell<Inner<S, CALLS, RESULT>>,
+    config: Place<Config>,
+    inner: RefCell<Place<Inner<S, CALLS, RESULT>>>,
+    driver: RefCell<WakerRegistration>,
+    callers: RefCell<Waiting<CALLS>>,
     /// Which session it is: what belongs to an earlier one is stale.
     era: Cell<u32>,
     /// Which connection carries it: one that was before has nothing to say any more.
@@ -83,6 +87,37 @@ pub struct Connection<S: Storage, const IMPORTS: usize, const CALLS: usize, cons
     forgotten: Cell<u32>,
 }
 
+/// Where a [`Connection`] will be: for statics, nothing but zeros, which are never on the stack.
+///
+/// ```
+/// use farref_embassy::{Config, DeviceConnection, DeviceMemory, Uuid};
+/// use static_cell::ConstStaticCell;
+///
+/// static MEMORY: ConstStaticCell<DeviceMemory> = ConstStaticCell::new(DeviceMemory::new());
+///
+/// fn connection(random: fn(&mut [u8])) -> &'static DeviceConnection {
+///     MEMORY.take().connection(Config::new(Uuid::from_u128(0x5EED), random))
+/// }
+/// # connection(|bytes| bytes.fill(4));
+/// ```
+pub struct Memory<S: Storage, const IMPORTS: usize, const CALLS: usize, const RESULT: usize>(
+    Connection<S, IMPORTS, CALLS, RESULT>,
+);
+
+impl<S: Storage, const IMPORTS: usize, const CALLS: usize, const RESULT: usize> Memory<S, IMPORTS, CALLS, RESULT> {
+    /// Empty.
+    #[allow(clippy::new_without_default, reason = "it is for statics")]
+    pub const fn new() -> Self {
+        Self(Connection::empty())
+    }
+
+    /// A connection there, that takes part in sessions like this.
+    pub fn connection(&mut self, config: Config) -> &Connection<S, IMPORTS, CALLS, RESULT> {
+        self.0.config = Place::Made(config);
+        &self.0
+    }
+}
+
 struct Inner<S: Storage, const CALLS: usize, const RESULT: usize> {
     session: Session<S>,
     /// Until when it is kept without a connection.
@@ -90,8 +125,23 @@ struct Inner<S: Storage, const CALLS: usize, const RESULT: usize> {
     /// The service and the callers know that it is over.
     is_over: bool,
     slots: [Slot<RESULT>; CALLS],
-    driver: WakerRegistration,
-    callers: Waiting<CALLS>,
+}
+
+/// Something that is not there before it is made. Then it is zeros, so that no image of it is kept in flash.
+#[repr(u8)]
+enum Place<T> {
+    Empty = 0,
+    Made(T),
+}
+
+impl<T> Place<T> {
+    fn get(&self) -> Option<&T> {
+        if let Self::Made(made) = self { Some(made) } else { None }
+    }
+
+    fn get_mut(&mut self) -> Option<&mut T> {
+        if let Self::Made(made) = self { Some(made) } else { None }
+    }
 }
 
 /// A call of ours, from the command until whoever made it has let go of its result.
@@ -156,7 +206,7 @@ pub(crate) enum Status {
 
 /// A connection of whatever capacities.
 pub(crate) trait Shared {
-    fn config(&self) -> &Config;
+    fn config(&self) -> Config;
     fn era(&self) -> u32;
     fn status(&self) -> Status;
     fn hello(&self) -> Option<Hello>;
@@ -210,21 +260,18 @@ pub(crate) trait Shared {
 }
 
 impl<S: Storage, const IMPORTS: usize, const CALLS: usize, const RESULT: usize> Connection<S, IMPORTS, CALLS, RESULT> {
-    /// Without a session, until it is driven.
+    /// Without a session, until it is driven. Where it is to be in a static, a [`Memory`] spares the stack.
     pub fn new(config: Config) -> Self {
+        Self { config: Place::Made(config), ..Self::empty() }
+    }
+
+    const fn empty() -> Self {
         const { assert!(CALLS > 0 && CALLS <= 32, "1 to 32 calls") };
-        let mut session = Session::new(settings(&config, LinkMode::Off, Limits::MIN_MESSAGE, IMPORTS));
-        session.link_lost();
         Self {
-            config,
-            inner: RefCell::new(Inner {
-                session,
-                parked_until: None,
-                is_over: true,
-                slots: [const { Slot { state: State::Free, era: 0, body: [0; RESULT] } }; CALLS],
-                driver: WakerRegistration::new(),
-                callers: Waiting(Vec::new()),
-            }),
+            config: Place::Empty,
+            inner: RefCell::new(Place::Empty),
+            driver: RefCell::new(WakerRegistration::new()),
+            callers: RefCell::new(Waiting(Vec::new())),
             era: Cell::new(0),
             turn: Cell::new(0),
             held: RefCell::new(Vec::new()),
@@ -237,16 +284,33 @@ impl<S: Storage, const IMPORTS: usize, const CALLS: usize, const RESULT: usize> 
         Peer(self)
     }
 
-    /// None while an object is performing: the session is its own then, by way of its `Reply`.
+    fn config(&self) -> Config {
+        // A memory becomes a connection with one.
+        self.config.get().copied().unwrap_or(Config::NONE)
+    }
+
+    /// None while an object is performing: the session is its own then, by way of its `Reply`. And before the first one.
     fn with<R>(&self, ask: impl FnOnce(&mut Inner<S, CALLS, RESULT>) -> R) -> Option<R> {
-        Some(ask(&mut *self.inner.try_borrow_mut().ok()?))
+        self.inner.try_borrow_mut().ok()?.get_mut().map(ask)
+    }
+
+    fn wake_driver(&self) {
+        if let Ok(mut driver) = self.driver.try_borrow_mut() {
+            driver.wake();
+        }
+    }
+
+    fn wake_callers(&self) {
+        if let Ok(mut callers) = self.callers.try_borrow_mut() {
+            callers.wake();
+        }
     }
 
     /// Something was commanded: the driver has output, and may have to look at the time.
     fn command<R>(&self, ask: impl FnOnce(&mut Inner<S, CALLS, RESULT>) -> R) -> Option<R> {
         self.with(|inner| {
             let done = ask(inner);
-            inner.driver.wake();
+            self.wake_driver();
             done
         })
     }
@@ -275,6 +339,7 @@ impl<S: Storage, const IMPORTS: usize, const CALLS: usize, const RESULT: usize> 
                 && !inner.session.is_awaited(question)
             {
                 inner.fail(question, Error::DeadlineExceeded);
+                self.wake_callers();
             }
             service.notice(notice);
             self.sweep(inner);
@@ -289,7 +354,7 @@ impl<S: Storage, const IMPORTS: usize, const CALLS: usize, const RESULT: usize> 
                 slot.state = State::Failed(Error::Ended { ended, may_have_started });
             }
         }
-        inner.callers.wake();
+        self.wake_callers();
         service.over();
         self.sweep(inner);
     }
@@ -308,7 +373,7 @@ impl<S: Storage, const IMPORTS: usize, const CALLS: usize, const RESULT: usize> 
             Some(Event::Return(returned)) => inner.on_return(&returned, body, service),
             Some(Event::Ready) => {
                 let is_own =
-                    |hello: &Hello| (hello.peer, hello.incarnation) == (self.config.peer, self.config.incarnation);
+                    |hello: &Hello| (hello.peer, hello.incarnation) == (self.config().peer, self.config().incarnation);
                 if inner.session.peer().is_some_and(is_own) {
                     // Our own Hello: the stream gives back what is written into it (HEL-5).
                     inner.session.close(CloseCode::ProtocolFault);
@@ -319,7 +384,7 @@ impl<S: Storage, const IMPORTS: usize, const CALLS: usize, const RESULT: usize> 
             None => {}
         }
         // A Return frees an id, a Release an entry, an Ack room.
-        inner.callers.wake();
+        self.wake_callers();
     }
 }
 
@@ -382,7 +447,6 @@ impl<S: Storage, const CALLS: usize, const RESULT: usize> Inner<S, CALLS, RESULT
                 slot.state = State::Failed(error);
             }
         }
-        self.callers.wake();
     }
 
     /// Nobody wants that result any more.
@@ -404,13 +468,6 @@ impl<S: Storage, const CALLS: usize, const RESULT: usize> Inner<S, CALLS, RESULT
                 State::Free | State::Failed(_) => {}
             }
         }
-        self.callers.wake();
-        self.driver.wake();
-    }
-
-    /// What a call that could not be made now may wait for.
-    fn wait(&mut self, cx: &mut Context<'_>) {
-        self.callers.register(cx);
     }
 }
 
@@ -433,8 +490,8 @@ fn read_answer(body: &[u8]) -> Option<Answered<'_>> {
 impl<S: Storage, const IMPORTS: usize, const CALLS: usize, const RESULT: usize> Shared
     for Connection<S, IMPORTS, CALLS, RESULT>
 {
-    fn config(&self) -> &Config {
-        &self.config
+    fn config(&self) -> Config {
+        Connection::config(self)
     }
 
     fn era(&self) -> u32 {
@@ -442,13 +499,17 @@ impl<S: Storage, const IMPORTS: usize, const CALLS: usize, const RESULT: usize> 
     }
 
     fn status(&self) -> Status {
-        // While an object performs there is a session.
+        // While an object performs there is a session, and before the first none.
         let status = self.with(|inner| match inner.session.ended() {
             Some(ended) => Status::Over(ended),
             None if inner.session.is_parked() => Status::Parked,
             None => Status::Live,
         });
-        status.unwrap_or(Status::Live)
+        match status {
+            Some(status) => status,
+            None if self.is_serving() => Status::Live,
+            None => Status::Over(Ended::LinkLost),
+        }
     }
 
     fn hello(&self) -> Option<Hello> {
@@ -464,7 +525,9 @@ impl<S: Storage, const IMPORTS: usize, const CALLS: usize, const RESULT: usize> 
     }
 
     fn wait(&self, cx: &mut Context<'_>) {
-        self.with(|inner| inner.wait(cx));
+        if let Ok(mut callers) = self.callers.try_borrow_mut() {
+            callers.register(cx);
+        }
     }
 
     fn poll_start(
@@ -479,7 +542,7 @@ impl<S: Storage, const IMPORTS: usize, const CALLS: usize, const RESULT: usize> 
                 return Poll::Ready(Err(Error::Stale));
             }
             let Some(place) = inner.slots.iter().position(|slot| matches!(slot.state, State::Free)) else {
-                inner.wait(cx);
+                self.wait(cx);
                 return Poll::Pending;
             };
             match inner.session.call(call, args) {
@@ -495,7 +558,7 @@ impl<S: Storage, const IMPORTS: usize, const CALLS: usize, const RESULT: usize> 
                     Poll::Ready(Err(Error::Call(CallError::Overloaded)))
                 }
                 Err(CallError::NotReady | CallError::Overloaded | CallError::NoRoom) => {
-                    inner.wait(cx);
+                    self.wait(cx);
                     Poll::Pending
                 }
                 Err(error) => Poll::Ready(Err(Error::Call(error))),
@@ -509,7 +572,7 @@ impl<S: Storage, const IMPORTS: usize, const CALLS: usize, const RESULT: usize> 
             Some(State::Returned(_)) => Poll::Ready(Ok(())),
             Some(State::Failed(error)) => Poll::Ready(Err(error)),
             Some(State::Open(_)) => {
-                inner.wait(cx);
+                self.wait(cx);
                 Poll::Pending
             }
             Some(State::Free) | None => Poll::Ready(Err(Error::Stale)),
@@ -536,7 +599,7 @@ impl<S: Storage, const IMPORTS: usize, const CALLS: usize, const RESULT: usize> 
             match replied {
                 Ok(()) | Err(ReplyError::Became(_)) => Poll::Ready(Ok(())),
                 Err(ReplyError::NoRoom) => {
-                    inner.wait(cx);
+                    self.wait(cx);
                     Poll::Pending
                 }
                 Err(ReplyError::Ended(_) | ReplyError::NoSuchCall) => Poll::Ready(Err(Error::Stale)),
@@ -568,7 +631,7 @@ impl<S: Storage, const IMPORTS: usize, const CALLS: usize, const RESULT: usize> 
 
     fn read(&self, slot: usize, read: &mut dyn FnMut(&Answered<'_>)) {
         let Ok(inner) = self.inner.try_borrow() else { return };
-        let Some(slot) = inner.slots.get(slot) else { return };
+        let Some(slot) = inner.get().and_then(|inner| inner.slots.get(slot)) else { return };
         if let State::Returned(length) = slot.state
             && let Some(answered) = slot.body.get(..length).and_then(read_answer)
         {
@@ -586,9 +649,10 @@ impl<S: Storage, const IMPORTS: usize, const CALLS: usize, const RESULT: usize> 
     }
 
     fn forget(&self, slot: usize) {
-        if self.with(|inner| inner.forget(slot, self.era.get())).is_none() {
+        if self.command(|inner| inner.forget(slot, self.era.get())).is_none() {
             self.forgotten.set(self.forgotten.get() | 1 << slot);
         }
+        self.wake_callers();
     }
 
     fn hold(&self, import: Import, era: u32, change: i16) {
@@ -625,28 +689,38 @@ impl<S: Storage, const IMPORTS: usize, const CALLS: usize, const RESULT: usize> 
 
     fn next_turn(&self) -> u32 {
         self.turn.set(self.turn.get().wrapping_add(1));
-        self.with(|inner| inner.driver.wake());
+        self.wake_driver();
         self.turn.get()
     }
 
     fn begin(&self, mode: Mode, max_message: u32, service: &mut dyn Service) {
         self.give_up(Ended::LinkLost, service);
-        let link = match (mode, self.config.park) {
+        let config = self.config();
+        let link = match (mode, config.park) {
             (Mode::Stream, Some(park)) => {
                 let mut token = [0; 16];
-                (self.config.random)(&mut token);
+                (config.random)(&mut token);
                 LinkMode::Resume { token, park }
             }
             (Mode::Stream, None) => LinkMode::Off,
             #[cfg(feature = "serial")]
             (Mode::Line, _) => LinkMode::Line,
         };
-        self.with(|inner| {
-            inner.session = Session::new(settings(&self.config, link, max_message, IMPORTS));
-            inner.is_over = false;
-            self.era.set(self.era.get().wrapping_add(1));
-            inner.callers.wake();
-        });
+        let Ok(mut place) = self.inner.try_borrow_mut() else { return };
+        let session = Session::new(settings(&config, link, max_message, IMPORTS));
+        match &mut *place {
+            Place::Made(inner) => (inner.session, inner.is_over, inner.parked_until) = (session, false, None),
+            Place::Empty => {
+                *place = Place::Made(Inner {
+                    session,
+                    parked_until: None,
+                    is_over: false,
+                    slots: [const { Slot { state: State::Free, era: 0, body: [0; RESULT] } }; CALLS],
+                });
+            }
+        }
+        self.era.set(self.era.get().wrapping_add(1));
+        self.wake_callers();
     }
 
     fn give_up(&self, ended: Ended, service: &mut dyn Service) {
@@ -663,7 +737,7 @@ impl<S: Storage, const IMPORTS: usize, const CALLS: usize, const RESULT: usize> 
     fn park(&self, now: u64, service: &mut dyn Service) {
         self.with(|inner| {
             if inner.session.ended().is_none() && inner.session.park() {
-                let park = u64::from(self.config.park.unwrap_or(0));
+                let park = u64::from(self.config().park.unwrap_or(0));
                 inner.parked_until = Some(now.saturating_add(park));
                 info!("connection lost, session parked");
             }
@@ -684,7 +758,7 @@ impl<S: Storage, const IMPORTS: usize, const CALLS: usize, const RESULT: usize> 
             if accepted {
                 info!("session resumed");
                 inner.parked_until = None;
-                inner.callers.wake();
+                self.wake_callers();
             }
             self.settle(inner, None, service);
             accepted
@@ -716,7 +790,7 @@ impl<S: Storage, const IMPORTS: usize, const CALLS: usize, const RESULT: usize> 
         let transmitted = self.with(|inner| {
             let count = inner.session.poll_transmit(chunk);
             if count > 0 {
-                inner.callers.wake();
+                self.wake_callers();
             }
             count
         });
@@ -724,7 +798,9 @@ impl<S: Storage, const IMPORTS: usize, const CALLS: usize, const RESULT: usize> 
     }
 
     fn register(&self, waker: &Waker) {
-        self.with(|inner| inner.driver.register(waker));
+        if let Ok(mut driver) = self.driver.try_borrow_mut() {
+            driver.register(waker);
+        }
     }
 
     fn timeout(&self) -> Option<u64> {
@@ -750,7 +826,7 @@ impl<S: Storage, const IMPORTS: usize, const CALLS: usize, const RESULT: usize> 
                 self.sweep(inner);
             }
             // An acknowledgement makes room.
-            inner.callers.wake();
+            self.wake_callers();
         });
     }
 
@@ -759,7 +835,7 @@ impl<S: Storage, const IMPORTS: usize, const CALLS: usize, const RESULT: usize> 
         let transmitted = self.with(|inner| {
             let length = link.transmit(now, &mut inner.session, line).unwrap_or(0);
             if length > 0 {
-                inner.callers.wake();
+                self.wake_callers();
             }
             length
         });

@@ -64,8 +64,7 @@
 //! # }
 //! ```
 //!
-//! `connection` is best made by a `StaticCell`: `CONNECTION.init_with(|| Connection::new(Config::new(uuid, random)))`.
-//! What an object's [`Member`]s and the [`Root`]s say of themselves is told to whoever asks, `farref ls` for one; all of it
+//! `connection` is best made in a static [`Memory`]. What an object's [`Member`]s and the [`Root`]s say of themselves is told to whoever asks, `farref ls` for one; all of it
 //! has to fit into one message.
 //!
 //! Features: `serial` adds serial lines, `tcp` embassy-net; `defmt` and `log` have it told when sessions begin and end.
@@ -86,7 +85,7 @@ mod service;
 #[cfg(feature = "tcp")]
 pub mod tcp;
 
-pub use connection::{Config, Connection};
+pub use connection::{Config, Connection, Memory};
 pub use drive::{Buffers, End, Endpoint, accept};
 #[cfg(feature = "serial")]
 pub use line::{LineBuffers, line_buffer};
@@ -115,6 +114,9 @@ pub type DeviceSession = Session<DeviceStorage>;
 /// A connection of that size, which waits for up to 4 results of up to 48 bytes each. One type for all connections of a device
 /// is best, so that the state machine is in flash once.
 pub type DeviceConnection = Connection<DeviceStorage, 16, 4, 48>;
+
+/// Where such a connection will be.
+pub type DeviceMemory = Memory<DeviceStorage, 16, 4, 48>;
 
 #[cfg(test)]
 mod tests {

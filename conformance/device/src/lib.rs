@@ -15,8 +15,8 @@ use core::cell::RefCell;
 
 use embassy_sync::waitqueue::WakerRegistration;
 use farref_embassy::{
-    Action, Arguments, Config, Connection, Done, ErrorCode, Later, Member, Micro, Notice, Object, ObjectKey, Objects,
-    Peer, Reply, Root, Service,
+    Action, Arguments, Config, Connection, Done, ErrorCode, Later, Member, Memory, Micro, Notice, Object, ObjectKey,
+    Objects, Peer, Reply, Root, Service,
 };
 use heapless::{String, Vec};
 
@@ -27,6 +27,10 @@ use jobs::Job;
 /// A connection with room for what the cases do: messages of 4,096 bytes and 8 calls at a time.
 pub type FixtureConnection =
     Connection<Micro<OBJECTS, OBJECTS, CALLS, { MESSAGE + 64 }, { MESSAGE + 2048 }>, OBJECTS, CALLS, 256>;
+
+/// Where such a connection will be.
+pub type FixtureMemory =
+    Memory<Micro<OBJECTS, OBJECTS, CALLS, { MESSAGE + 64 }, { MESSAGE + 2048 }>, OBJECTS, CALLS, 256>;
 
 /// The longest message that is taken and sent.
 pub const MESSAGE: usize = 4096;
