@@ -231,6 +231,7 @@ pub(crate) trait Shared {
     fn resolve(&self, slot: usize, index: u32) -> Option<Reference>;
     fn forget(&self, slot: usize);
     fn hold(&self, import: Import, era: u32, change: i16);
+    fn down(&self, import: Import) -> Option<DownReason>;
     fn revoke(&self, key: ObjectKey, reason: DownReason) -> Result<(), Error>;
     fn end(&self, code: Option<CloseCode>);
     fn is_serving(&self) -> bool;
@@ -665,6 +666,10 @@ impl<S: Storage, const IMPORTS: usize, const CALLS: usize, const RESULT: usize> 
             Some((_, sum)) => *sum = sum.saturating_add(change),
             None => drop(held.push((import, change))),
         }
+    }
+
+    fn down(&self, import: Import) -> Option<DownReason> {
+        self.with(|inner| inner.session.down(import)).flatten()
     }
 
     fn revoke(&self, key: ObjectKey, reason: DownReason) -> Result<(), Error> {

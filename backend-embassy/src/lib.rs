@@ -126,4 +126,14 @@ mod tests {
         let size = core::mem::size_of::<super::DeviceSession>();
         assert!(size <= 2160, "{size} bytes on this machine");
     }
+
+    /// C1: a connection has that, results of four calls, wakers and what objects leave behind; whoever carries it has buffers.
+    /// There is nothing else that a peer could fill.
+    #[test]
+    fn all_that_a_session_takes_is_of_a_fixed_size() {
+        let connection = core::mem::size_of::<super::DeviceConnection>() - core::mem::size_of::<super::DeviceSession>();
+        assert!(connection <= 900, "{connection} bytes on this machine");
+        assert_eq!(core::mem::size_of::<super::DeviceMemory>(), core::mem::size_of::<super::DeviceConnection>());
+        assert_eq!(core::mem::size_of::<super::Buffers<261, 64>>(), 325);
+    }
 }

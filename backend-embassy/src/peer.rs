@@ -163,6 +163,12 @@ impl<'c> Remote<'c> {
         self.import == import && !self.is_stale()
     }
 
+    /// Why it is no more or was withdrawn, if it is: that may have been told before the call came that brought it, which had
+    /// to wait (REF-8). None while an object performs.
+    pub fn down(&self) -> Option<DownReason> {
+        if self.is_stale() { None } else { self.peer.0.down(self.import) }
+    }
+
     /// Whether its session is over.
     pub fn is_stale(&self) -> bool {
         self.era != self.peer.0.era() || matches!(self.peer.0.status(), Status::Over(_))

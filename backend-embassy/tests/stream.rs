@@ -150,6 +150,8 @@ fn references_are_kept_and_released() {
             matches!(told, Err(Error::Call(CallError::Revoked(_))))
         })
         .await;
+        assert_eq!(there.kept.borrow().get(&4).unwrap().down(), Some(DownReason::Revoked));
+        assert_eq!(store.down(), None);
         there.kept.borrow_mut().clear();
         drop(store);
         until("all is given back", || peers.iter().all(|peer| peer.tables() == BASELINE)).await;
