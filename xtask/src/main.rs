@@ -8,6 +8,7 @@ use std::{
 
 mod conformance;
 mod elf;
+mod firmware;
 mod fuzz;
 mod mutate;
 mod no_alloc;
@@ -28,6 +29,8 @@ usage: cargo xtask COMMAND
   fuzz      every fuzz target for a minute, or [--seconds N] [TARGET]...; installs what is missing
   mutate    whether tests notice rules that are not kept: each patch in conformance/mutations, or [NAME]...
   soak      ten minutes of mixed load over connections that are cut, or [--minutes N] [--seed N]: is memory flat?
+  firmware-test
+            the firmware on two boards in QEMU, or [--board NAME] [TEST]...; installs what is missing
   no-alloc  link a bare program with the core for three chips, without an allocator
   size      what the layers of the core take on three chips, against the budgets; [--write] into README.md
   setup     only install what `test` would miss
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         ["fuzz", arguments @ ..] => fuzz::run(&root, arguments),
         ["mutate", names @ ..] => mutate::run(&root, names),
         ["soak", arguments @ ..] => soak::run(&root, arguments),
+        ["firmware-test", arguments @ ..] => firmware::run(&root, arguments),
         ["no-alloc"] => no_alloc::run(&root),
         ["size", arguments @ ..] => size::run(&root, arguments),
         ["setup"] => setup::run(&root),

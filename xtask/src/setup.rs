@@ -113,6 +113,17 @@ fn ensure_ssh() -> Result<(), String> {
     install(&["openssh-client", "openssh-server"])
 }
 
+/// The emulator of ARM boards, and coreutils' `timeout`, which ends it.
+pub fn ensure_qemu() -> Result<(), String> {
+    let missing =
+        ["qemu-system-arm", "timeout"].map(|program| !shell::succeeds(Command::new(program).arg("--version")));
+    match missing {
+        [false, false] => Ok(()),
+        [_, false] => install(&["qemu-system-arm"]),
+        [_, true] => install(&["qemu-system-arm", "coreutils"]),
+    }
+}
+
 fn install(packages: &[&str]) -> Result<(), String> {
     // An image with empty package lists needs the update; elsewhere its failure may not matter.
     let _ = shell::run(&mut apt_get(&["update"]));

@@ -1,0 +1,103 @@
+//! `cargo xtask firmware-test`: the firmware on two boards in QEMU, seen from the host; and a real board's, which is only built.
+
+use std::path::{Path, PathBuf};
+
+use crate::{setup, shell};
+
+/// A board of QEMU's, and what it is to rustc.
+const BOARDS: [(&str, &str); 2] = [("lm3s6965evb", "thumbv7m-none-eabi"), ("mps2-an386", "thumbv7em-none-eabihf")];
+
+/// The real board's.
+const EXAMPLE: (&str, &str) = ("farref-rp2040", "thumbv6m-none-eabi");
+
+const PROGRAM: &str = "farref-firmware";
+const TESTS: &str = "farref-firmware-tests";
+
+/// Runs the tests whose name contains one of the filters, or all of them; on both boards, or on the one that is named.
+pub fn run(root: &Path, arguments: &[&str]) -> Result<(), String> {
+    let (boards, filters) = selected(arguments)?;
+    setup::ensure_qemu()?;
+    let mut build = shell::cargo(root);
+    build.args(["build", "--package", "farref", "--package", TESTS]);
+    shell::run(&mut build)?;
+    let mut failures = Vec::new();
+    for (board, target) in boards {
+        let outcome = firmware(root, target).and_then(|firmware| test(root, board, &firmware, &filters));
+        failures.extend(outcome.err());
+    }
+    if filters.is_empty() {
+        failures.extend(check(root).err());
+    }
+    if failures.is_empty() { Ok(()) } else { Err(failures.join("\n")) }
+}
+
+type Boards = Vec<(&'static str, &'static str)>;
+
+fn selected<'a>(arguments: &[&'a str]) -> Result<(Boards, Vec<&'a str>), String> {
+    match arguments {
+        ["--board", name, filters @ ..] => match BOARDS.iter().find(|(board, _)| board == name) {
+            Some(board) => Ok((vec![*board], filters.to_vec())),
+            None => Err(format!("no such board: {name}; there are {} and {}", BOARDS[0].0, BOARDS[1].0)),
+        },
+        [option, ..] if option.starts_with('-') => Err(format!("no such option: {option}")),
+        filters => Ok((BOARDS.to_vec(), filters.to_vec())),
+    }
+}
+
+/// Builds it.
+fn firmware(root: &Path, target: &str) -> Result<PathBuf, String> {
+    setup::ensure_target(root, target)?;
+    let folder = root.join("firmware");
+    let mut build = shell::cargo(&folder);
+    shell::run(build.args(["build", "--release", "--locked", "--package", PROGRAM, "--target", target]))?;
+    Ok(folder.join("target").join(target).join("release").join(PROGRAM))
+}
+
+fn test(root: &Path, board: &str, firmware: &Path, filters: &[&str]) -> Result<(), String> {
+    let built = root.join("target/debug");
+    let mut tests = std::process::Command::new(built.join(TESTS));
+    tests.args(["--board", board, "--elf"]).arg(firmware).arg("--cli").arg(built.join("farref")).args(filters);
+    shell::run(&mut tests)
+}
+
+/// What cannot be run has to build, and the lints have to be content with all of it.
+fn check(root: &Path) -> Result<(), String> {
+    let folder = root.join("firmware");
+    let (example, target) = EXAMPLE;
+    setup::ensure_target(root, target)?;
+    let mut build = shell::cargo(&folder);
+    shell::run(build.args(["build", "--release", "--locked", "--package", example, "--target", target]))?;
+    let mut fmt = shell::cargo(&folder);
+    shell::run(fmt.args(["fmt", "--all", "--check"]))?;
+    for (package, target) in BOARDS.map(|(_, target)| (PROGRAM, target)).into_iter().chain([EXAMPLE]) {
+        let mut clippy = shell::cargo(&folder);
+        clippy.args([
+            "clippy",
+            "--release",
+            "--locked",
+            "--package",
+            package,
+            "--target",
+            target,
+            "--",
+            "-D",
+            "warnings",
+        ]);
+        shell::run(&mut clippy)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::selected;
+
+    #[test]
+    fn a_board_and_parts_of_names_are_selected() {
+        assert_eq!(selected(&[]).map(|(boards, filters)| (boards.len(), filters.len())), Ok((2, 0)));
+        let (boards, filters) = selected(&["--board", "mps2-an386", "serial", "tcp"]).unwrap();
+        assert_eq!((boards, filters), (vec![("mps2-an386", "thumbv7em-none-eabihf")], vec!["serial", "tcp"]));
+        assert!(selected(&["--board", "esp32"]).is_err());
+        assert!(selected(&["--bord"]).is_err());
+    }
+}
