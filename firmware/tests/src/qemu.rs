@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use farref_tokio::{Connection, Directory, LineOptions, Options, Remote, Value, connect_tcp, start_line};
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -100,9 +101,13 @@ impl Guest {
         self.address
     }
 
-    /// Its serial line, for one at a time.
+    /// Its serial line, for one at a time. It takes little more than what the guest has read: whoever sends on a line has to
+    /// know when a frame has left, or sends it again while it still waits here.
     pub async fn line(&self) -> UnixStream {
-        UnixStream::connect(self.folder.path().join("line")).await.expect("QEMU listens")
+        let line = UnixStream::connect(self.folder.path().join("line")).await.expect("QEMU listens");
+        // The kernel makes it the least that there is.
+        set_socket_send_buffer_size(&line, 1).expect("it is a socket");
+        line
     }
 
     /// A session over TCP.
