@@ -1,6 +1,6 @@
 //! Runs the firmware in QEMU, and looks at it from the host.
 //!
-//! `farref-firmware-tests --elf FIRMWARE --cli FARREF --board NAME [FILTER]...`. Each test has a guest of its
+//! `farref-firmware-tests --elf FIRMWARE [--fixtures FIRMWARE] --cli FARREF --board NAME [FILTER]...`. Each test has a guest of its
 //! own and so long a time; a guest that panics or ends fails its test, with what it said.
 
 mod cli;
@@ -11,6 +11,7 @@ mod flood;
 mod line;
 mod program;
 mod qemu;
+mod suite;
 
 use std::future::Future;
 use std::panic;
@@ -30,10 +31,16 @@ struct Test {
     name: &'static str,
     limit: Duration,
     run: Run,
+    /// It looks at the fixtures of the conformance suite, and not at the device.
+    wants_fixtures: bool,
 }
 
 const fn test(name: &'static str, seconds: u64, run: Run) -> Test {
-    Test { name, limit: Duration::from_secs(seconds), run }
+    Test { name, limit: Duration::from_secs(seconds), run, wants_fixtures: false }
+}
+
+const fn of_fixtures(name: &'static str, seconds: u64, run: Run) -> Test {
+    Test { wants_fixtures: true, ..test(name, seconds, run) }
 }
 
 const TESTS: &[Test] = &[
@@ -53,6 +60,8 @@ const TESTS: &[Test] = &[
     test("flood/a_thousand_sessions_over_tcp", 240, |guest| Box::pin(flood::abandoned(guest))),
     test("flood/a_thousand_sessions_on_the_line", 240, |guest| Box::pin(flood::abandoned_on_line(guest))),
     test("cli/list_call_and_samples", 60, |guest| Box::pin(cli::over_tcp(guest))),
+    of_fixtures("suite/over_tcp", 600, |guest| Box::pin(suite::over_tcp(guest))),
+    of_fixtures("suite/on_the_line", 600, |guest| Box::pin(suite::on_the_line(guest))),
 ];
 
 /// What the last test said that failed.
@@ -77,7 +86,7 @@ fn main() -> ExitCode {
 
 /// Runs all that were asked for, one after the other.
 async fn run(arguments: &Arguments) -> ExitCode {
-    let selected: Vec<&Test> = TESTS.iter().filter(|test| arguments.selects(test.name)).collect();
+    let selected: Vec<&Test> = TESTS.iter().filter(|test| arguments.selects(test.name, test.wants_fixtures)).collect();
     println!("\nrunning {} tests on {}", selected.len(), arguments.board);
     let start = Instant::now();
     let (mut passed, mut failed) = (0, 0);
@@ -106,7 +115,8 @@ async fn run(arguments: &Arguments) -> ExitCode {
 }
 
 async fn run_one(test: &Test, arguments: &Arguments) -> Result<String, String> {
-    let guest = Arc::new(Guest::start(arguments, &arguments.elf, test.limit + Duration::from_secs(10)).await?);
+    let elf = arguments.fixtures.as_ref().filter(|_| test.wants_fixtures).unwrap_or(&arguments.elf);
+    let guest = Arc::new(Guest::start(arguments, elf, test.limit + Duration::from_secs(10)).await?);
     let mut task = tokio::spawn((test.run)(guest.clone()));
     let outcome = tokio::select! {
         outcome = &mut task => match outcome {
@@ -118,6 +128,7 @@ async fn run_one(test: &Test, arguments: &Arguments) -> Result<String, String> {
     };
     task.abort();
     match outcome {
+        Ok(()) if test.wants_fixtures => Ok(String::new()),
         Ok(()) => guest.marks().await,
         // What the guest said is more than what was felt of it.
         Err(error) => match guest.last_words().await {

@@ -9,8 +9,8 @@ pub struct Arguments {
     pub board: String,
     /// The firmware.
     pub elf: PathBuf,
-    /// The same with the fixtures of the conformance suite.
-    pub fixtures: PathBuf,
+    /// The same with the fixtures of the conformance suite, if the board has room for them.
+    pub fixtures: Option<PathBuf>,
     /// The program `farref`.
     pub cli: PathBuf,
     /// Parts of the names of tests; none stands for all.
@@ -25,7 +25,7 @@ impl Arguments {
             match word.as_str() {
                 "--board" => arguments.board = value()?,
                 "--elf" => arguments.elf = value()?.into(),
-                "--fixtures" => arguments.fixtures = value()?.into(),
+                "--fixtures" => arguments.fixtures = Some(value()?.into()),
                 "--cli" => arguments.cli = value()?.into(),
                 option if option.starts_with('-') => return Err(format!("no such option: {option}")),
                 _ => arguments.filters.push(word),
@@ -37,7 +37,11 @@ impl Arguments {
         }
     }
 
-    pub fn selects(&self, name: &str) -> bool {
+    /// Whether a test is asked for, and can be run.
+    pub fn selects(&self, name: &str, wants_fixtures: bool) -> bool {
+        if wants_fixtures && self.fixtures.is_none() {
+            return false;
+        }
         self.filters.is_empty() || self.filters.iter().any(|filter| name.contains(filter.as_str()))
     }
 }
@@ -53,9 +57,9 @@ mod tests {
     #[test]
     fn names_are_selected_by_a_part() {
         let all = parse("--board mps2-an386 --elf a --cli b").expect("it is well formed");
-        assert!(all.selects("tcp/calls") && all.selects("serial/x"));
+        assert!(all.selects("tcp/calls", false) && all.selects("serial/x", false) && !all.selects("suite/x", true));
         let some = parse("--board mps2-an386 serial").expect("it is well formed");
-        assert!(!some.selects("tcp/calls") && some.selects("serial/x"));
+        assert!(!some.selects("tcp/calls", false) && some.selects("serial/x", false));
     }
 
     #[test]

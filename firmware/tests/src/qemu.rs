@@ -104,10 +104,15 @@ impl Guest {
     /// Its serial line, for one at a time. It takes little more than what the guest has read: whoever sends on a line has to
     /// know when a frame has left, or sends it again while it still waits here.
     pub async fn line(&self) -> UnixStream {
-        let line = UnixStream::connect(self.folder.path().join("line")).await.expect("QEMU listens");
+        let line = UnixStream::connect(self.line_path()).await.expect("QEMU listens");
         // The kernel makes it the least that there is.
         set_socket_send_buffer_size(&line, 1).expect("it is a socket");
         line
+    }
+
+    /// Where that line is.
+    pub fn line_path(&self) -> PathBuf {
+        self.folder.path().join("line")
     }
 
     /// A session over TCP.
