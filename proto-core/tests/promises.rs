@@ -5,8 +5,10 @@ use farref_conformance::fixtures::{
 };
 use farref_conformance::sim::{A, B, Failure, LIMITS, Owned, Sim, config};
 use farref_core::dispatch::Object;
-use farref_core::message::{ErrorCode, FinishMode, Limits, Op};
-use farref_core::session::{Call, CallError, Callee, Host, Import, Micro, Question, Ref, Reference};
+use farref_core::message::{DownReason, ErrorCode, FinishMode, Limits, Op};
+use farref_core::session::{
+    Call, CallError, Callee, Config, Ended, Host, Import, Least, LinkMode, Micro, Question, Ref, Reference, Stale,
+};
 use farref_core::value::OwnedValue;
 
 fn serving(object: impl Object + 'static) -> (Sim<Host>, Import) {
@@ -332,6 +334,73 @@ fn storage_without_values_refuses_what_cannot_wait() {
         assert_eq!(sim.sides[A].session.release(made), Ok(()));
     }
     sim.close(put_off);
+}
+
+/// REF-9, LNK-1: what a device leaves out its peer does without. What would be lent is sent as usual; a session ends with its
+/// connection.
+#[test]
+fn what_a_device_leaves_out() {
+    type Device = Micro<12, 12, 6, 1024, 0, false, Least>;
+    let limits = Limits { max_message: 128, imports: 12, answers: 6, call_bytes: 128, handles: 4, levels: 6 };
+    let link = LinkMode::Resume { token: [7; 16], park: 1000 };
+    let mut sim = Sim::<Device>::with([(); 2].map(|()| Config { link, ..config(limits) }));
+    let board = sim.sides[B].board.clone();
+    sim.sides[B].add_root("make", factory(&board));
+    let (postponed, object) = later();
+    sim.sides[B].add_root("later", object);
+    let [make, put_off] = ["make", "later"].map(|name| sim.root(A, name));
+    assert!(!sim.sides[A].session.is_resumable(), "it is not offered");
+
+    // A call of ours has no promise.
+    let made = sim.call(A, Call::new(Callee::Import(make), Op::Call).pipelined(), &[]);
+    let refused = sim.sides[A].session.call(on(made, Op::Call), |_| Ok(()));
+    assert_eq!(refused, Err(CallError::NotAPromise));
+    sim.run();
+    let Ok(OwnedValue::Reference(Ref::Import(made))) = sim.returned(A, made).outcome else { panic!("no reference") };
+
+    // What would be lent is sent, until the peer releases it.
+    let own = sim.sides[A].add(counter());
+    let lent = sim.call(A, Call::new(Callee::Import(put_off), Op::Call), &[reference(Ref::Borrowed(own))]);
+    assert!(sim.sides[A].session.is_exported(own));
+    assert_eq!(sim.sides[A].session.revoke(own, DownReason::Revoked), Err(Stale));
+    sim.run();
+    assert!(!sim.sides[A].session.is_exported(own), "it was released, and the call goes on");
+    sim.sides[B].reply(postponed.next().unwrap(), &OwnedValue::None);
+    sim.run();
+    assert_eq!(sim.returned(A, lent).outcome, Ok(OwnedValue::None));
+
+    [make, put_off, made].into_iter().for_each(|import| assert_eq!(sim.sides[A].session.release(import), Ok(())));
+    sim.run();
+    sim.assert_baseline();
+    assert!(!sim.sides[A].session.park());
+    assert_eq!(sim.sides[A].session.ended(), Some(Ended::LinkLost));
+}
+
+/// ANS-3, ANS-4: a device without room for calls that wait serves those that name an answer which has settled to an object, and
+/// says of others that it has no room.
+#[test]
+fn a_device_without_a_store_serves_what_need_not_wait() {
+    type Device = Micro<12, 12, 6, 1024, 0, false>;
+    let limits = Limits { max_message: 128, imports: 12, answers: 6, call_bytes: 128, handles: 4, levels: 6 };
+    let mut sim = Sim::<Device>::with([config(limits), config(limits)]);
+    let board = sim.sides[B].board.clone();
+    sim.sides[B].add_root("make", factory(&board));
+    let (postponed, object) = later();
+    sim.sides[B].add_root("later", object);
+    let [make, put_off] = ["make", "later"].map(|name| sim.root(A, name));
+    let [made, waits] =
+        [make, put_off].map(|root| sim.call(A, Call::new(Callee::Import(root), Op::Call).pipelined(), &[]));
+    let [served, refused] = [made, waits].map(|promise| sim.call(A, on(promise, Op::Call), &[]));
+    sim.run();
+    assert_eq!(sim.returned(A, served).outcome, Ok(int(0)));
+    assert_eq!(code(sim.returned(A, refused).outcome), ErrorCode::Overloaded);
+    sim.sides[B].reply(postponed.next().unwrap(), &OwnedValue::None);
+    sim.run();
+    assert_eq!(sim.returned(A, waits).outcome, Ok(OwnedValue::None));
+    let Ok(OwnedValue::Reference(Ref::Import(made))) = sim.returned(A, made).outcome else { panic!("no reference") };
+    [make, put_off, made].into_iter().for_each(|import| assert_eq!(sim.sides[A].session.release(import), Ok(())));
+    sim.run();
+    sim.assert_baseline();
 }
 
 /// ANS-4: a callee that has no room to keep a value says so, and the value itself still comes.

@@ -14,7 +14,7 @@ impl<S: Storage> Session<S> {
     /// A call that waited for an answer and may run now, the oldest first (ANS-3). It is copied into `scratch`, which must
     /// be as long as the longest message that this side accepts; a call that does not fit is refused as overloaded.
     pub fn poll_ready<'f>(&mut self, scratch: &'f mut [u8]) -> Option<Request<'f>> {
-        while self.ready > 0 {
+        while S::Store::HOLDS && self.ready > 0 {
             let id = self.queue.find(&self.answers, |answer| answer.is(Stage::Ready))? as u16;
             let fits = self.store.get(parked_key(id)).and_then(|body| {
                 scratch.get_mut(..body.len())?.copy_from_slice(body);
@@ -64,7 +64,7 @@ impl<S: Storage> Session<S> {
                     entry.named = named;
                 }
                 // Calls that are ready already run first (ANS-3).
-                if settled && (self.ready == 0 || named.iter().next().is_none()) {
+                if settled && (!S::Store::HOLDS || self.ready == 0 || named.iter().next().is_none()) {
                     return Ok(self.start(call.id, (call, parent), args).map(Event::Request));
                 }
                 self.keep_waiting((call, parent), body);
@@ -92,7 +92,7 @@ impl<S: Storage> Session<S> {
             }
             entry.set_finished(true);
             match stage {
-                Stage::Waiting | Stage::Ready if mode == FinishMode::Interrupt => {
+                Stage::Waiting | Stage::Ready if S::Store::HOLDS && mode == FinishMode::Interrupt => {
                     self.refuse_unstarted(id, ErrorCode::Cancelled, 0);
                 }
                 Stage::Running if mode == FinishMode::Interrupt => {
@@ -175,7 +175,7 @@ impl<S: Storage> Session<S> {
                     return Err((ErrorCode::Revoked, reason.number().into()));
                 }
                 Some(Fate::Settled(Settled::Reference(Held::Export(slot)))) => {
-                    if let Some(reason) = self.exports.get(slot).and_then(|export| export.dead.reason()) {
+                    if let Some(reason) = self.exports.get(slot).and_then(Self::withdrawn) {
                         return Err((ErrorCode::Revoked, reason.number().into()));
                     }
                 }
@@ -223,7 +223,7 @@ impl<S: Storage> Session<S> {
 
     /// The call waits, its bytes in the store. Our objects among its arguments are held meanwhile.
     pub(super) fn keep_waiting(&mut self, (call, parent): (&Call<'_>, u32), body: &[u8]) {
-        if !self.store.put(parked_key(call.id), body) {
+        if !S::Store::HOLDS || !self.store.put(parked_key(call.id), body) {
             self.release_handles(call.handles);
             self.refuse_entry(call.id, ErrorCode::Overloaded, 0);
             return;
@@ -263,11 +263,13 @@ impl<S: Storage> Session<S> {
     }
 
     pub(super) fn break_unstarted(&mut self, id: u16, code: ErrorCode, detail: u64) {
-        let mut handles = StoredHandles::new(&self.store, parked_key(id));
-        while let Some(handle) = handles.next(&self.store) {
-            self.release_handle(handle);
+        if S::Store::HOLDS {
+            let mut handles = StoredHandles::new(&self.store, parked_key(id));
+            while let Some(handle) = handles.next(&self.store) {
+                self.release_handle(handle);
+            }
+            self.unpark(id);
         }
-        self.unpark(id);
         self.list_refused(id, code, detail);
     }
 
@@ -289,7 +291,7 @@ impl<S: Storage> Session<S> {
     /// Looks again at all calls that wait: some may run now, some are broken (ANS-3). A chain of calls that break each
     /// other is gone through here, pass by pass, and not by recursion: the peer chooses its length.
     pub(super) fn recheck_waiting(&mut self) {
-        let mut again = true;
+        let mut again = S::Store::HOLDS;
         while core::mem::take(&mut again) && self.waiting > 0 {
             for id in 0..self.answers.len() as u32 {
                 let Some(entry) = self.answers.get_mut(id).filter(|entry| entry.is(Stage::Waiting)) else {
@@ -350,8 +352,8 @@ impl<S: Storage> Session<S> {
         self.used_answers -= 1;
         match settled {
             Settled::Reference(held) => self.unhold(held),
-            Settled::Kept => self.drop_kept(id),
-            Settled::None | Settled::NotKept | Settled::Failed(_) | Settled::Revoked(_) => {}
+            Settled::Kept if S::Store::HOLDS => self.drop_kept(id),
+            Settled::Kept | Settled::None | Settled::NotKept | Settled::Failed(_) | Settled::Revoked(_) => {}
         }
     }
 

@@ -5,7 +5,7 @@ use super::entry::{ExportState, Named, QuestionState, Settled};
 use super::handles::{PinError, held_by, write_references};
 use super::kept::{StoredHandles, read_kept};
 use super::outgoing::AppendError;
-use super::storage::{Storage, Store, Table};
+use super::storage::{Parts, Storage, Store, Table};
 use super::transmit::KEPT_FREE;
 use super::width::{Number, Width};
 use super::{Answer, Call, CallError, Callee, Import, Notice, Question, Ref, ReplyError, ReplyRefused};
@@ -87,6 +87,7 @@ impl<S: Storage> Session<S> {
         if self.questions.limit().min(peer.answers.into()) == 0 {
             return Err(CallError::NotServed);
         }
+        let pipelined = S::Parts::PROMISES && call.pipelined;
         let id = self.free_question_id(peer.answers).ok_or(CallError::Overloaded)?;
         self.pin(call.references).map_err(|error| match error {
             PinError::BadReference(index) => CallError::BadReference(index),
@@ -102,13 +103,9 @@ impl<S: Storage> Session<S> {
         let longest = self.out.longest(longest, KEPT_FREE);
         let appended = self.out.append(max, KEPT_FREE, &mut |mut writer| {
             let count = call.references.len();
-            message::Call::write_head(
-                &mut writer,
-                (id, call.pipelined, extension),
-                (target, call.op),
-                count,
-                |writer| write_references::<S>(writer, exports, keys, call.references),
-            );
+            message::Call::write_head(&mut writer, (id, pipelined, extension), (target, call.op), count, |writer| {
+                write_references::<S>(writer, exports, keys, call.references)
+            });
             let mut values = ValueWriter::new(writer, Top::Arguments, count as u32);
             args(&mut values)?;
             values.finish()
@@ -129,7 +126,7 @@ impl<S: Storage> Session<S> {
             }
         };
         self.count_sent();
-        named.iter().for_each(|id| {
+        named.iter().filter(|_| S::Parts::PROMISES).for_each(|id| {
             if let Some(question) = self.questions.get_mut(id.into()) {
                 question.dependents.up();
             }
@@ -144,7 +141,7 @@ impl<S: Storage> Session<S> {
             question.level = IdOf::<S>::of(level.into());
             question.bytes = <S::Width as Width>::Count::of(length as u32);
             question.set_state(QuestionState::Open);
-            question.set_pipelined(call.pipelined);
+            question.set_pipelined(pipelined);
             question.set_due(self.time.set(deadline));
         }
         self.note_sent(call.references, Some(id));

@@ -5,7 +5,8 @@ use super::list::List;
 use super::receive::fault;
 use super::storage::{Parts, Storage, Table};
 use super::{Ended, Import, Notice, ObjectKey, Rule, Session, Stale};
-use crate::message::{self, DownReason, ErrorCode, kind};
+use crate::codec::Writer;
+use crate::message::{self, DownReason, ErrorCode};
 
 impl<S: Storage> Session<S> {
     /// Withdraws an object from the peer, for good: calls on it that have not started fail with [`ErrorCode::Revoked`], those
@@ -154,19 +155,13 @@ impl<S: Storage> Session<S> {
         self.imports.get(import.slot).filter(|_| self.holds(import))?.dead.reason()
     }
 
-    /// What is down is told, many in one message (REF-8).
-    pub(super) fn pump_downs(&mut self) -> bool {
-        let due = |session: &Self| S::Parts::REVOKES && session.downs.first().is_some();
-        self.pump_entries(kind::DOWN, DOWN_ENTRY, due, |session, writer| {
-            let Some(slot) = session.downs.pop(&mut session.exports) else { return };
-            let Some(export) = session.exports.get(slot).filter(|export| export.wire()) else { return };
-            // If not, it was released before it could be told, and is perhaps another object's by now.
-            if let Some(reason) = export.dead.reason() {
-                message::write_down_entry(writer, (slot, export.generation, reason));
-            }
-        })
+    /// What is down is told (REF-8).
+    pub(super) fn write_down(&mut self, writer: &mut Writer<'_>) {
+        let Some(slot) = self.downs.pop(&mut self.exports) else { return };
+        let Some(export) = self.exports.get(slot).filter(|export| export.wire()) else { return };
+        // If not, it was released before it could be told, and is perhaps another object's by now.
+        if let Some(reason) = export.dead.reason() {
+            message::write_down_entry(writer, (slot, export.generation, reason));
+        }
     }
 }
-
-/// The longest entry of a Down, bytes.
-const DOWN_ENTRY: usize = 10;

@@ -3,7 +3,7 @@
 use super::entry::{Export, ExportState, Held, Scope};
 use super::lent::{Slot, local};
 use super::receive::fault;
-use super::storage::{KeyIndex, Storage, Table};
+use super::storage::{KeyIndex, Parts, Storage, Table};
 use super::width::Number;
 use super::{Ended, Import, ImportEntry, ObjectKey, Ref, Rule, Session, Stale};
 use crate::codec::Writer;
@@ -320,7 +320,7 @@ impl<S: Storage> Session<S> {
             export.set_wire(true);
             export.last_sent = self.sent as u32;
             self.wire_exports += u32::from(is_new);
-            match call.filter(|_| is_lent) {
+            match call.filter(|_| is_lent && S::Parts::LENDS) {
                 Some(call) if can_be_lent => self.lend(slot, call),
                 Some(call) if scope == Some(call) => {}
                 _ if scope.is_some() => self.keep_lent_export(slot),
@@ -374,7 +374,7 @@ pub(super) fn write_references<S: Storage>(
                 let generation = exports.get(slot).map_or(0, |export| export.generation);
                 match reference {
                     // What the peer holds already is not lent.
-                    Ref::Borrowed(_) if exports.get(slot).is_some_and(Export::can_be_lent) => {
+                    Ref::Borrowed(_) if S::Parts::LENDS && exports.get(slot).is_some_and(Export::can_be_lent) => {
                         Descriptor::Borrowed { slot, generation }
                     }
                     Ref::Weak(_) => Descriptor::Weak { slot, generation },

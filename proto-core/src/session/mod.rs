@@ -573,11 +573,16 @@ impl<S: Storage> Session<S> {
         Import { slot, generation, epoch: self.imports.get(slot).map_or(0, |import| import.epoch) }
     }
 
+    /// Why an object of ours was revoked, if it was.
+    fn withdrawn(export: &ExportEntry<S::Width>) -> Option<DownReason> {
+        if S::Parts::REVOKES { export.dead.reason() } else { None }
+    }
+
     /// Whether the peer may use a handle for an object of ours; the error that it gets if not (REF-5, REF-8).
     fn check_home(&self, slot: u32, generation: u16) -> Result<(), (ErrorCode, u64)> {
         match self.exports.get(slot).filter(|export| export.wire() && export.generation == generation) {
             None => Err((ErrorCode::NoSuchObject, 0)),
-            Some(export) => match export.dead.reason() {
+            Some(export) => match Self::withdrawn(export) {
                 Some(reason) => Err((ErrorCode::Revoked, reason.number().into())),
                 None => Ok(()),
             },

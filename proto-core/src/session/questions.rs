@@ -65,7 +65,7 @@ impl<S: Storage> Session<S> {
         let is_told = question.late() && !question.abandoned();
         let named = core::mem::take(&mut question.named);
         // A cancel that has not gone out yet is not needed any more (FIN-1).
-        let is_due = question.pipelined() && !question.finished();
+        let is_due = S::Parts::PROMISES && question.pipelined() && !question.finished();
         question.set_finish(is_due.then_some(FinishMode::Done));
         if is_due && !question.listed() {
             question.set_listed(true);
@@ -74,7 +74,7 @@ impl<S: Storage> Session<S> {
         if is_told {
             self.told_late(id);
         }
-        for named in named.iter() {
+        for named in named.iter().filter(|_| S::Parts::PROMISES) {
             if let Some(question) = self.questions.get_mut(named.into()) {
                 question.dependents.down();
             }

@@ -54,6 +54,8 @@ pub trait Store: Clone + Eq + Hash + Debug {
     fn free(&self) -> usize;
     /// What it needs for itself for each run.
     const OVERHEAD: usize;
+    /// Whether it can hold any. If not, no call waits, and the code for that is left out.
+    const HOLDS: bool;
     /// Keeps a copy of `bytes`; false if there is no room, nothing has changed then.
     fn put(&mut self, key: u32, bytes: &[u8]) -> bool;
     /// The run of a number.
@@ -251,6 +253,7 @@ impl<const N: usize> FixedStore<N> {
 
 impl<const N: usize> Store for FixedStore<N> {
     const OVERHEAD: usize = 8;
+    const HOLDS: bool = N > 0;
 
     fn new(_: usize) -> Self {
         Self { bytes: [0; N], used: 0 }
@@ -435,6 +438,7 @@ mod growing {
 
     impl Store for GrowingStore {
         const OVERHEAD: usize = 0;
+        const HOLDS: bool = true;
 
         fn new(limit: usize) -> Self {
             Self { runs: BTreeMap::new(), used: 0, limit }

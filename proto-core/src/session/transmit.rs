@@ -152,12 +152,7 @@ impl<S: Storage> Session<S> {
         } else if self.peer.is_some() {
             // Behind a Goodbye comes nothing, until something arrives that makes it void (CLS-2).
             let _ = self.is_said()
-                || self.pump_unimplemented()
-                    && self.pump_refusals()
-                    && self.pump_finishes()
-                    && self.pump_downs()
-                    && self.pump_releases()
-                    && self.pump_goodbye();
+                || self.pump_unimplemented() && self.pump_refusals() && self.pump_entries() && self.pump_goodbye();
             self.pump_ping();
         }
     }
@@ -269,76 +264,78 @@ impl<S: Storage> Session<S> {
         }
     }
 
-    /// Finishes that are due, many in one message (FIN-1).
-    fn pump_finishes(&mut self) -> bool {
-        let due = |session: &Self| session.finishing.first().is_some();
-        self.pump_entries(kind::FINISH, FINISH_ENTRY, due, |session, writer| {
-            let Some(id) = session.finishing.pop(&mut session.questions) else { return };
-            let Some(question) = session.questions.get_mut(id) else { return };
-            question.set_listed(false);
-            // If not, it is not due any more: the call came back before its cancel went out.
-            if let Some(mode) = question.finish() {
-                question.set_finish(None);
-                question.set_finished(true);
-                message::write_finish_entry(writer, id as u16, mode);
-            }
-            session.free_question(id as u16);
-        })
-    }
-
-    /// Marked imports leave the table and are released, many in one message (REL-1).
-    fn pump_releases(&mut self) -> bool {
-        let due = |session: &Self| session.marked.first().is_some();
-        self.pump_entries(kind::RELEASE, RELEASE_ENTRY, due, |session, writer| {
-            let Some(slot) = session.marked.pop(&mut session.imports) else { return };
-            let Some(import) = session.imports.get_mut(slot) else { return };
-            // A descriptor that came since has cleared the mark.
-            if import.live && !import.is_held() {
-                message::write_release_entry(writer, slot, import.generation);
-                let epoch = import.epoch;
-                *import = Default::default();
-                import.epoch = epoch;
-                session.live_imports -= 1;
-            }
-        })
-    }
-
-    /// Writes what a list has, many entries of at most so many bytes in one message, as long as something is `due`; false if
-    /// there is no room. `take` takes one off the list, and writes it if it is still so.
-    pub(super) fn pump_entries(
-        &mut self,
-        kind: u8,
-        longest: usize,
-        due: fn(&Self) -> bool,
-        take: fn(&mut Self, &mut Writer<'_>),
-    ) -> bool {
-        while due(self) {
-            let most = self.batch(longest);
-            if most == 0 || !self.out.make_room(SMALL_MESSAGE + most * longest) {
-                self.lacks_room();
-                return false;
-            }
-            let mut bytes = [0; BATCH_BYTES];
-            let mut entries = Writer::new(&mut bytes);
-            let mut left = most;
-            while left > 0 && due(self) {
-                let before = entries.len();
-                take(self, &mut entries);
-                left -= usize::from(entries.len() > before);
-            }
-            let upto = self.received;
-            if let Some(entries @ [_, ..]) = entries.written() {
-                let _ = self.append(false, &mut |mut writer| {
-                    writer.byte(kind);
-                    if kind == kind::RELEASE {
-                        writer.varint(u64::from(upto as u32));
+    /// What lists have, many entries in one message; false if there is no room.
+    fn pump_entries(&mut self) -> bool {
+        for (kind, longest) in [(kind::FINISH, FINISH_ENTRY), (kind::DOWN, DOWN_ENTRY), (kind::RELEASE, RELEASE_ENTRY)]
+        {
+            while self.has_entries(kind) {
+                let most = self.batch(longest);
+                if most == 0 || !self.out.make_room(SMALL_MESSAGE + most * longest) {
+                    self.lacks_room();
+                    return false;
+                }
+                let mut bytes = [0; BATCH_BYTES];
+                let mut entries = Writer::new(&mut bytes);
+                let mut left = most;
+                while left > 0 && self.has_entries(kind) {
+                    let before = entries.len();
+                    match kind {
+                        kind::FINISH => self.write_finish(&mut entries),
+                        kind::DOWN => self.write_down(&mut entries),
+                        _ => self.write_release(&mut entries),
                     }
-                    writer.put(entries);
-                    Ok(writer)
-                });
+                    left -= usize::from(entries.len() > before);
+                }
+                let upto = self.received;
+                if let Some(entries @ [_, ..]) = entries.written() {
+                    let _ = self.append(false, &mut |mut writer| {
+                        writer.byte(kind);
+                        if kind == kind::RELEASE {
+                            writer.varint(u64::from(upto as u32));
+                        }
+                        writer.put(entries);
+                        Ok(writer)
+                    });
+                }
             }
         }
         true
+    }
+
+    fn has_entries(&self, kind: u8) -> bool {
+        match kind {
+            kind::FINISH => self.finishing.first().is_some(),
+            kind::DOWN => S::Parts::REVOKES && self.downs.first().is_some(),
+            _ => self.marked.first().is_some(),
+        }
+    }
+
+    /// A Finish that is due (FIN-1).
+    fn write_finish(&mut self, writer: &mut Writer<'_>) {
+        let Some(id) = self.finishing.pop(&mut self.questions) else { return };
+        let Some(question) = self.questions.get_mut(id) else { return };
+        question.set_listed(false);
+        // If not, it is not due any more: the call came back before its cancel went out.
+        if let Some(mode) = question.finish() {
+            question.set_finish(None);
+            question.set_finished(true);
+            message::write_finish_entry(writer, id as u16, mode);
+        }
+        self.free_question(id as u16);
+    }
+
+    /// A marked import leaves the table and is released (REL-1).
+    fn write_release(&mut self, writer: &mut Writer<'_>) {
+        let Some(slot) = self.marked.pop(&mut self.imports) else { return };
+        let Some(import) = self.imports.get_mut(slot) else { return };
+        // A descriptor that came since has cleared the mark.
+        if import.live && !import.is_held() {
+            message::write_release_entry(writer, slot, import.generation);
+            let epoch = import.epoch;
+            *import = Default::default();
+            import.epoch = epoch;
+            self.live_imports -= 1;
+        }
     }
 
     /// How many entries of at most so many bytes fit one message to the peer, and the output as it is now.
@@ -351,7 +348,8 @@ impl<S: Storage> Session<S> {
 /// Entries in one message, and their bytes.
 const MAX_BATCH: usize = 32;
 const BATCH_BYTES: usize = 256;
-/// The longest entry of a Finish and of a Release, and what stands before the entries, bytes.
+/// The longest entry of a Finish, of a Release and of a Down, and what stands before the entries, bytes.
 const FINISH_ENTRY: usize = 3;
 const RELEASE_ENTRY: usize = 8;
+const DOWN_ENTRY: usize = 10;
 const SMALL_MESSAGE: usize = 12;
