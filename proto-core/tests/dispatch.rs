@@ -96,6 +96,10 @@ fn c23_the_directory_lists_its_names() {
     let constant = int(MemberKind::Constant as i64);
     let row = |name: &str| tuple(&[name.into(), constant.clone(), "a root".into()]);
     assert_eq!(sim.get(A, directory, Op::Describe, &[]), Ok(tuple(&[row("x"), row("y")])));
+    // Operands that an operation does not have are refused, as those of any object (OPS-1).
+    for op in [Op::Force, Op::Length, Op::Describe] {
+        assert_eq!(code(sim.get(A, directory, op, &[int(1)])), ErrorCode::BadArguments);
+    }
     // Fetching by attribute or item, and calling in one.
     for op in [Op::GetAttr, Op::GetItem] {
         for name in ["y".into(), int(1)] {
