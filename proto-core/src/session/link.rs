@@ -11,10 +11,8 @@
 //!               └──────── accept (accepts) ───────────────────────────► up
 //! ```
 
-use core::marker::PhantomData;
-
 use super::receive::fault;
-use super::storage::{Parts, Storage, Table};
+use super::storage::{Buffer, Parts, Storage, Table};
 use super::{Ended, Question, Rule, Session};
 use crate::codec::{Writer, varint_len};
 use crate::message::{Hello, LinkOffer, Message, Resume, kind};
@@ -51,15 +49,17 @@ pub enum ResumeRefused {
 
 /// What a session knows of its link.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Link<P> {
-    mode: LinkMode,
+pub(crate) struct Link<P: Parts> {
+    mode: Mode,
+    /// Ours, if it can be resumed.
+    token: [u8; 16],
     state: State,
     /// Both sides have offered it.
     agreed: bool,
     /// Of the last attempt to resume, either way.
     attempt: u32,
-    /// What the peer has said that it has got, and we that we have.
-    pub(super) acked: u64,
+    /// The peer has said that it has got our Hello.
+    hello_acked: bool,
     /// Bytes received since the last Ack.
     untold: u32,
     /// From how many on one is due.
@@ -67,10 +67,17 @@ pub(crate) struct Link<P> {
     due: Due,
     /// A Ping went out for the room that is lacking, and no Ack has come since.
     asked: bool,
-    control: [u8; CONTROL],
+    control: P::Control,
     start: u8,
     end: u8,
-    parts: PhantomData<P>,
+}
+
+/// A [`LinkMode`] without what is only told to the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Mode {
+    Off,
+    Resume,
+    Line,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -90,30 +97,35 @@ struct Due {
 }
 
 /// The longest message outside the order, with the length before it.
-const CONTROL: usize = 2 + 16 + 5 + 10;
+pub(super) const CONTROL: usize = 2 + 16 + 5 + 10;
 
 impl<P: Parts> Link<P> {
     pub fn new(mode: LinkMode) -> Self {
+        let (mode, token) = match mode {
+            LinkMode::Resume { token, .. } if P::RESUMES => (Mode::Resume, token),
+            LinkMode::Line => (Mode::Line, [0; 16]),
+            _ => (Mode::Off, [0; 16]),
+        };
         Self {
-            mode: if !P::RESUMES && mode != LinkMode::Line { LinkMode::Off } else { mode },
+            mode,
+            token,
             state: State::Up,
             agreed: false,
             attempt: 0,
-            acked: 0,
+            hello_acked: false,
             untold: 0,
             tell_at: u32::MAX,
             due: Due::default(),
             asked: false,
-            control: [0; CONTROL],
+            control: P::Control::new(CONTROL),
             start: 0,
             end: 0,
-            parts: PhantomData,
         }
     }
 
     /// Whether what was transmitted is kept.
     pub fn keeps(&self) -> bool {
-        self.mode != LinkMode::Off
+        self.mode != Mode::Off
     }
 
     /// Whether both sides have offered to resume.
@@ -154,7 +166,7 @@ impl<P: Parts> Link<P> {
     }
 
     pub fn control(&self) -> &[u8] {
-        self.control.get(self.start.into()..self.end.into()).unwrap_or_default()
+        self.control.bytes().get(self.start.into()..self.end.into()).unwrap_or_default()
     }
 
     pub fn control_taken(&mut self, count: usize) {
@@ -181,7 +193,7 @@ impl<S: Storage> Session<S> {
     ///
     /// A session that has not heard the peer's Hello is kept too by the side that connects: it begins again.
     pub fn park(&mut self) -> bool {
-        let can_wait = self.link.agreed || self.peer.is_none() && matches!(self.link.mode, LinkMode::Resume { .. });
+        let can_wait = self.link.agreed || self.peer.is_none() && self.link.mode == Mode::Resume;
         if !can_wait || self.ended.is_some() {
             self.link_lost();
             return false;
@@ -204,10 +216,7 @@ impl<S: Storage> Session<S> {
 
     /// What the peer names this session by when it resumes it, if the session can be resumed.
     pub fn token(&self) -> Option<[u8; 16]> {
-        match self.link.mode {
-            LinkMode::Resume { token, .. } if self.link.agreed => Some(token),
-            _ => None,
-        }
+        self.link.agreed.then_some(self.link.token)
     }
 
     /// Whether messages can go both ways: it is neither parked nor still waits for an answer to its attempt to resume.
@@ -243,9 +252,8 @@ impl<S: Storage> Session<S> {
     /// # Errors
     /// The new connection is to be closed; nothing else has changed, except after [`ResumeRefused::Fault`].
     pub fn accept(&mut self, resume: &Resume) -> Result<(), ResumeRefused> {
-        match self.link.mode {
-            LinkMode::Resume { token, .. } if token == resume.token && self.ended.is_none() => {}
-            _ => return Err(ResumeRefused::OtherSession),
+        if self.link.mode != Mode::Resume || self.link.token != resume.token || self.ended.is_some() {
+            return Err(ResumeRefused::OtherSession);
         }
         if resume.attempt <= self.link.attempt {
             return Err(ResumeRefused::Superseded);
@@ -307,11 +315,11 @@ impl<S: Storage> Session<S> {
     /// Whether what was transmitted may have to be transmitted again even when the session has ended: its last word is lost as
     /// easily as any other.
     pub(super) fn is_on_line(&self) -> bool {
-        self.link.mode == LinkMode::Line
+        self.link.mode == Mode::Line
     }
 
-    pub(super) fn link_offer(&self) -> Option<LinkOffer> {
-        match self.link.mode {
+    pub(super) fn link_offer(&self, mode: LinkMode) -> Option<LinkOffer> {
+        match mode {
             LinkMode::Resume { token, park } if S::Parts::RESUMES => {
                 Some(LinkOffer { token, replay: u32::try_from(self.out.limit()).unwrap_or(u32::MAX), park })
             }
@@ -322,19 +330,19 @@ impl<S: Storage> Session<S> {
     /// The peer's Hello tells whether there is a link.
     pub(super) fn link_agreed(&mut self, peer: &Hello) {
         match (self.link.mode, &peer.link) {
-            (LinkMode::Resume { .. }, Some(offer)) if S::Parts::RESUMES => {
+            (Mode::Resume, Some(offer)) if S::Parts::RESUMES => {
                 self.link.agreed = true;
                 // A quarter of what the peer keeps (LNK-3).
                 self.link.tell_at = (offer.replay / 4).max(1);
             }
-            (LinkMode::Line, _) => {}
+            (Mode::Line, _) => {}
             _ => self.out.forget(),
         }
     }
 
     /// The peer's answer to our attempt to resume.
     pub(super) fn on_resumed(&mut self, body: &[u8]) -> Result<(), Ended> {
-        let own = if let LinkMode::Resume { token, .. } = self.link.mode { token } else { [0; 16] };
+        let own = self.link.token;
         match Message::read(body).map_err(|_| fault(Rule::Envelope))? {
             // One that has not got our Hello cannot know its token, and wants all from there.
             Message::ResumeOk { token, got } if token == if got > 0 { own } else { [0; 16] } => {
@@ -372,14 +380,17 @@ impl<S: Storage> Session<S> {
     }
 
     fn on_got(&mut self, got: u64) -> Result<(), Ended> {
-        if got < self.link.acked || got > self.sent - u64::from(self.out.unsent()) + 1 {
+        // Hello is the first, and has no ordinal.
+        let transmitted = self.sent - u64::from(self.out.unsent()) + 1;
+        let acked = transmitted - u64::from(self.out.kept());
+        let least = if self.link.hello_acked { acked } else { 0 };
+        if got < least || got > transmitted {
             return Err(fault(Rule::AckOutOfRange));
         }
-        // Hello is the first, and has no ordinal.
-        let messages = got.max(1) - self.link.acked.max(1);
-        (self.link.acked, self.link.asked) = (got, false);
+        self.link.asked = false;
         if got > 0 {
-            self.out.acknowledge(messages as u32);
+            self.link.hello_acked = true;
+            self.out.acknowledge((got - acked) as u32);
         }
         Ok(())
     }
@@ -399,7 +410,7 @@ impl<S: Storage> Session<S> {
         let got = self.got();
         let token = self.peer.and_then(|peer| peer.link).map_or([0; 16], |offer| offer.token);
         let (due, link) = (self.link.due, &mut self.link);
-        let mut writer = Writer::new(link.control.get_mut(1..).unwrap_or_default());
+        let mut writer = Writer::new(link.control.bytes_mut().get_mut(1..).unwrap_or_default());
         if due.resume {
             link.due.resume = false;
             writer.byte(kind::RESUME);
@@ -423,7 +434,7 @@ impl<S: Storage> Session<S> {
         if due.resume || due.resumed || due.ack {
             link.untold = 0;
         }
-        if let Some(prefix) = link.control.first_mut() {
+        if let Some(prefix) = link.control.bytes_mut().first_mut() {
             *prefix = length;
         }
         (link.start, link.end) = (0, length + 1);

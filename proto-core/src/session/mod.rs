@@ -465,7 +465,7 @@ impl<S: Storage> Session<S> {
             undelivered: u32::MAX,
         };
         session.export_directory();
-        let link = session.link_offer();
+        let link = session.link_offer(config.link);
         session.write_hello(Hello {
             version_min: VERSION,
             version_max: VERSION,

@@ -165,6 +165,11 @@ impl<B: Buffer> Outgoing<B> {
         self.unsent
     }
 
+    /// Sequenced records that were transmitted and are kept.
+    pub fn kept(&self) -> u32 {
+        self.kept
+    }
+
     /// Sequenced records that the peer cannot have got.
     pub fn unreached(&self) -> u32 {
         self.unsent - self.again

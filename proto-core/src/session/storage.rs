@@ -10,6 +10,7 @@ use core::marker::PhantomData;
 use crate::codec::move_down;
 
 use super::entry::{Answer, Export, Import, ObjectKey, Question};
+use super::link::CONTROL;
 use super::width::{Narrow, Width};
 
 /// A run of entries, addressed by number, that never shrinks.
@@ -107,6 +108,8 @@ pub trait Storage: Clone + Eq + Hash + Debug {
 pub trait Parts: Clone + Eq + Hash + Debug {
     /// Whether [`LinkMode::Resume`](super::LinkMode::Resume) is offered (LNK-1). Without it, it is [`LinkMode::Off`](super::LinkMode::Off).
     const RESUMES: bool;
+    /// Holds one message outside the order, with its length: 33 bytes if sessions resume, else none.
+    type Control: Buffer;
     /// Whether calls of ours can be [pipelined](super::Call::pipelined). Without it they are ordinary calls, and what names their
     /// answers fails with [`CallError::NotAPromise`](super::CallError::NotAPromise).
     const PROMISES: bool;
@@ -123,6 +126,7 @@ pub struct All;
 
 impl Parts for All {
     const RESUMES: bool = true;
+    type Control = FixedBuffer<CONTROL>;
     const PROMISES: bool = true;
     const LENDS: bool = true;
     const REVOKES: bool = true;
@@ -134,6 +138,7 @@ pub struct Least;
 
 impl Parts for Least {
     const RESUMES: bool = false;
+    type Control = FixedBuffer<0>;
     const PROMISES: bool = false;
     const LENDS: bool = false;
     const REVOKES: bool = false;

@@ -22,7 +22,7 @@ static DEVICE: StaticCell<Device> = StaticCell::new();
 /// room for calls that wait, the link, and the frame that comes in. A frame that goes out is gone when it was written.
 const OF_A_SESSION: usize =
     size_of::<Device>() + WAITING + size_of::<SerialLink>() + size_of::<Decoder<[u8; PAYLOAD]>>();
-const WAITING: usize = 64;
+const WAITING: usize = 96;
 const _: () = assert!(OF_A_SESSION <= 2048, "a session takes more than 2 KiB");
 
 #[unsafe(no_mangle)]
