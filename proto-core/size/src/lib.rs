@@ -1,8 +1,10 @@
-//! What the programs share: a board that is not there, and the proof that nothing panics.
+//! What the programs share: a board, and the proof that nothing panics.
+//!
+//! The board is not there, so that nothing of it is measured; with the feature `run` it is one of QEMU's, so that it can be seen
+//! how much stack they use.
 
 #![no_std]
 
-use core::hint::black_box;
 use core::panic::PanicInfo;
 
 pub mod lamp;
@@ -10,30 +12,33 @@ pub mod lamp;
 /// The longest message, and the longest line of text.
 pub const MAX_MESSAGE: usize = 256;
 
-/// What a device reads from and writes to. The optimizer must not know what comes, nor that nobody looks at what goes.
-#[derive(Default)]
-pub struct Uart;
+#[cfg_attr(not(feature = "run"), path = "nowhere.rs")]
+#[cfg_attr(feature = "run", path = "lm3s6965evb.rs")]
+mod board;
 
-impl Uart {
-    /// Some bytes, as they come.
-    pub fn read(&mut self, buffer: &mut [u8]) -> usize {
-        let buffer = black_box(buffer);
-        black_box(buffer.len())
-    }
-
-    pub fn write(&mut self, bytes: &[u8]) {
-        black_box(bytes);
-    }
-}
-
-/// Milliseconds since the start.
-pub fn now() -> u64 {
-    black_box(0)
-}
+pub use board::{Uart, now};
 
 /// A number that nobody can foresee.
 pub fn random() -> u32 {
-    black_box(7)
+    core::hint::black_box(7)
+}
+
+/// What a program does from its start on.
+#[macro_export]
+macro_rules! start {
+    ($run:path) => {
+        #[cfg(not(feature = "run"))]
+        #[unsafe(no_mangle)]
+        pub extern "C" fn _start() -> ! {
+            $run()
+        }
+
+        #[cfg(feature = "run")]
+        #[cortex_m_rt::entry]
+        fn start() -> ! {
+            $run()
+        }
+    };
 }
 
 /// Whoever links this has shown that nothing can panic: there is no such function.

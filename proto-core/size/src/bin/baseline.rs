@@ -12,8 +12,9 @@ use static_cell::ConstStaticCell;
 static RECEIVED: ConstStaticCell<[u8; MAX_MESSAGE]> = ConstStaticCell::new([0; MAX_MESSAGE]);
 static OUTPUT: ConstStaticCell<[u8; MAX_MESSAGE]> = ConstStaticCell::new([0; MAX_MESSAGE]);
 
-#[unsafe(no_mangle)]
-pub extern "C" fn _start() -> ! {
+farref_size::start!(program);
+
+fn program() -> ! {
     if let (Some(received), Some(output)) = (RECEIVED.try_take(), OUTPUT.try_take()) {
         serve(received, output);
     }
@@ -53,8 +54,9 @@ fn serve(received: &mut [u8; MAX_MESSAGE], output: &mut [u8; MAX_MESSAGE]) {
             room.copy_from_slice(answer);
         }
         uart.write(output);
-        length = rest.len();
-        let from = end.min(received.len());
+        // The line feed goes with its line.
+        length = rest.len().saturating_sub(1);
+        let from = (end + 1).min(received.len());
         received.copy_within(from.., 0);
     }
 }

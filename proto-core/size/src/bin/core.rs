@@ -3,7 +3,7 @@
 #![no_std]
 #![no_main]
 
-use farref_core::frame::{Split, split};
+use farref_core::frame::{PREAMBLE, PreambleScanner, Scan, Split, split};
 use farref_core::session::{Event, LinkMode};
 use farref_size::lamp::{Device, Lamp, device, notice, serve};
 use farref_size::{MAX_MESSAGE, Uart};
@@ -12,8 +12,9 @@ use static_cell::{ConstStaticCell, StaticCell};
 static RECEIVED: ConstStaticCell<[u8; MAX_MESSAGE + 8]> = ConstStaticCell::new([0; MAX_MESSAGE + 8]);
 static DEVICE: StaticCell<Device> = StaticCell::new();
 
-#[unsafe(no_mangle)]
-pub extern "C" fn _start() -> ! {
+farref_size::start!(program);
+
+fn program() -> ! {
     if let (Some(device), Some(received)) = (DEVICE.try_init_with(|| device(LinkMode::Off)), RECEIVED.try_take()) {
         run(device, received);
     }
@@ -25,7 +26,8 @@ pub extern "C" fn _start() -> ! {
 fn run(device: &mut Device, received: &mut [u8]) {
     let mut uart = Uart;
     let mut lamp = Lamp::default();
-    let mut length = 0;
+    uart.write(&PREAMBLE);
+    let Some(mut length) = find_preamble(&mut uart, received) else { return };
     while device.ended().is_none() {
         length += uart.read(received.get_mut(length..).unwrap_or_default());
         let mut rest = received.get(..length).unwrap_or_default();
@@ -56,6 +58,22 @@ fn run(device: &mut Device, received: &mut [u8]) {
             uart.write(output);
             let count = output.len();
             device.transmitted(count);
+        }
+    }
+}
+
+/// How many bytes have come behind the preamble, which are moved to the front; none if there is no peer.
+fn find_preamble(uart: &mut Uart, received: &mut [u8]) -> Option<usize> {
+    let mut scanner = PreambleScanner::default();
+    loop {
+        let count = uart.read(received).min(received.len());
+        match scanner.scan(received.get(..count)?) {
+            Scan::Found(used) => {
+                received.copy_within(used.min(count)..count, 0);
+                return count.checked_sub(used);
+            }
+            Scan::Searching => {}
+            Scan::NoPeer => return None,
         }
     }
 }

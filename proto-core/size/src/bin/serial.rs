@@ -25,8 +25,9 @@ const OF_A_SESSION: usize =
 const WAITING: usize = 96;
 const _: () = assert!(OF_A_SESSION <= 2048, "a session takes more than 2 KiB");
 
-#[unsafe(no_mangle)]
-pub extern "C" fn _start() -> ! {
+farref_size::start!(program);
+
+fn program() -> ! {
     if let (Some(device), Some(link), Some(decoder), Some(frame)) = (
         DEVICE.try_init_with(|| device(LinkMode::Line)),
         LINK.try_init_with(|| SerialLink::new(Config::default(), random())),

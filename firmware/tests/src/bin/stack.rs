@@ -1,0 +1,186 @@
+//! Runs the programs of `proto-core/size` in QEMU, each with all that it can do, and tells how much stack that took.
+//!
+//! `stack BASELINE CORE SERIAL`, three programs for the lm3s6965evb; prints a number of bytes for each. Memory is painted by QEMU
+//! before the program starts and looked at from outside when it has done its work, so that nothing of the measuring is measured.
+
+use std::error::Error;
+use std::path::Path;
+use std::process::{ExitCode, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use farref_tokio::{
+    Connection, Directory, Function, LineOptions, Options, Reference, Remote, Value, start, start_line,
+};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::process::{Child, Command};
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+/// How long a program may take for all that is asked of it.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// The upper part of its memory: what is static is below, and the stack begins at its end.
+const RAM: u32 = 0x2000_4000;
+const RAM_BYTES: usize = 48 * 1024;
+const PAINT: u8 = 0xA5;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let programs: Vec<String> = std::env::args().skip(1).collect();
+    let [baseline, core, serial] = programs.as_slice() else {
+        eprintln!("error: it wants three programs: the baseline, the core, and that with the serial link");
+        return ExitCode::from(2);
+    };
+    for (program, kind) in [(baseline, Kind::Text), (core, Kind::Stream), (serial, Kind::Line)] {
+        match measure(Path::new(program), kind).await {
+            Ok(bytes) => println!("{bytes}"),
+            Err(error) => {
+                eprintln!("error: {program}: {error}");
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// What a program speaks.
+enum Kind {
+    Text,
+    Stream,
+    Line,
+}
+
+async fn measure(program: &Path, kind: Kind) -> Outcome<usize> {
+    let folder = tempfile::tempdir()?;
+    let qemu = launch(program, folder.path())?;
+    let driven = timeout(LIMIT, async {
+        let line = connect(&folder.path().join("line")).await;
+        match kind {
+            Kind::Text => talk(line).await?,
+            Kind::Stream => use_lamp(start(line, Directory::new(), Options::default()).await?).await?,
+            Kind::Line => {
+                let options = LineOptions { max_message: 256, ..LineOptions::default() };
+                use_lamp(start_line(line, Directory::new(), Options::default(), options).await?).await?;
+            }
+        }
+        memory(folder.path()).await
+    });
+    let memory = driven.await.map_err(|_| "it takes too long")??;
+    drop(qemu);
+    stack(&memory)
+}
+
+fn launch(program: &Path, folder: &Path) -> Outcome<Child> {
+    let paint = folder.join("paint");
+    std::fs::write(&paint, vec![PAINT; RAM_BYTES])?;
+    let socket = |name| format!("unix:{},server=on,wait=off", folder.join(name).display());
+    // coreutils' timeout ends QEMU even if this process is killed.
+    let mut command = Command::new("timeout");
+    command.args(["--kill-after=2", &(LIMIT.as_secs() + 10).to_string(), "qemu-system-arm", "-M", "lm3s6965evb"]);
+    command.args(["-display", "none", "-monitor", "none", "-serial", &socket("line"), "-qmp", &socket("qmp")]);
+    command.args(["-device", &format!("loader,file={},addr={RAM:#x},force-raw=on", paint.display())]);
+    command.arg("-kernel").arg(program).stdin(Stdio::null()).kill_on_drop(true);
+    Ok(command.spawn()?)
+}
+
+async fn connect(path: &Path) -> UnixStream {
+    loop {
+        match UnixStream::connect(path).await {
+            Ok(stream) => return stream,
+            Err(_) => sleep(Duration::from_millis(10)).await,
+        }
+    }
+}
+
+/// Sends lines to the baseline, which answers each with as many bytes.
+async fn talk(mut line: UnixStream) -> Outcome<()> {
+    let mut answer = [0; 256];
+    for (said, expected) in [("lamp.set(true)", "done"), ("lamp.on", "true"), ("other", "other")] {
+        line.write_all(format!("{said}\n").as_bytes()).await?;
+        line.read_exact(&mut answer).await?;
+        let answer = std::str::from_utf8(&answer)?;
+        if answer.trim_end() != expected {
+            return Err(format!("{said:?} is answered {answer:?}").into());
+        }
+    }
+    Ok(())
+}
+
+/// Does with the lamp whatever can be done with it: attributes, methods, references that are kept, callbacks, errors, messages
+/// of every length, and more at a time than there is room for.
+async fn use_lamp(connection: Connection) -> Outcome<()> {
+    let lamp = connection.root().promise_get("lamp").await?;
+    let (seen, told) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let watcher = Function::inline({
+        let seen = seen.clone();
+        move |_| {
+            seen.notify_one();
+            Ok(Value::None)
+        }
+    });
+    lamp.invoke("watch", [Value::from(Reference::local(watcher))]).await?;
+    for on in [true, false] {
+        lamp.invoke("set", [on]).await?;
+        seen.notified().await;
+        if lamp.get("on").await? != on.into() {
+            return Err("the lamp is not as it was set".into());
+        }
+    }
+    lamp.describe().await?;
+    connection.root().describe().await?;
+    for wrong in [vec![], vec![7.into()], vec![Value::from("x".repeat(180))]] {
+        lamp.invoke("set", wrong).await.err().ok_or("what is wrong is not told")?;
+    }
+    lamp.invoke("nothing", ()).await.err().ok_or("what is not there is not told")?;
+    let many = (0..40).map(|number| {
+        let (lamp, told) = (lamp.clone(), told.clone());
+        tokio::spawn(async move {
+            let outcome = lamp.invoke("set", [number % 2 == 0]).await;
+            told.notify_one();
+            outcome
+        })
+    });
+    for one in many.collect::<Vec<_>>() {
+        one.await??;
+    }
+    // Another one takes its place, which is released.
+    lamp.invoke("watch", [Value::from(Reference::local(Function::inline(|_| Ok(Value::None))))]).await?;
+    lamp.invoke("set", [true]).await?;
+    Ok(())
+}
+
+/// What is in memory, when QEMU has stopped the program.
+async fn memory(folder: &Path) -> Outcome<Vec<u8>> {
+    let (dump, mut qmp) = (folder.join("dump"), BufReader::new(connect(&folder.join("qmp")).await));
+    let save = format!(
+        r#"{{"execute":"pmemsave","arguments":{{"val":{RAM},"size":{RAM_BYTES},"filename":"{}"}}}}"#,
+        dump.display()
+    );
+    let mut said = String::new();
+    for command in [r#"{"execute":"qmp_capabilities"}"#, r#"{"execute":"stop"}"#, &save] {
+        qmp.write_all(command.as_bytes()).await?;
+        loop {
+            said.clear();
+            qmp.read_line(&mut said).await?;
+            if said.contains(r#""error""#) || said.is_empty() {
+                return Err(format!("QEMU: {command}: {said}").into());
+            }
+            if said.contains(r#""return""#) {
+                break;
+            }
+        }
+    }
+    Ok(std::fs::read(dump)?)
+}
+
+/// What was touched, from the end on.
+fn stack(memory: &[u8]) -> Outcome<usize> {
+    match memory.iter().position(|&byte| byte != PAINT) {
+        Some(lowest) if lowest > 0 => Ok(memory.len() - lowest),
+        _ => Err("it has used all of its memory, or none".into()),
+    }
+}
