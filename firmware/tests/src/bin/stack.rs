@@ -12,6 +12,7 @@ use std::time::Duration;
 use farref_tokio::{
     Connection, Directory, Function, LineOptions, Options, Reference, Remote, Value, start, start_line,
 };
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
@@ -74,17 +75,27 @@ async fn measure(program: &Path, kind: Kind) -> Outcome<usize> {
     stack(&memory)
 }
 
-fn launch(program: &Path, folder: &Path) -> Outcome<Child> {
+/// QEMU, and the `timeout` that ends it even if this process is killed, and passes on what ends itself.
+struct Qemu(Child);
+
+impl Drop for Qemu {
+    fn drop(&mut self) {
+        if let Some(pid) = self.0.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)) {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+    }
+}
+
+fn launch(program: &Path, folder: &Path) -> Outcome<Qemu> {
     let paint = folder.join("paint");
     std::fs::write(&paint, vec![PAINT; RAM_BYTES])?;
     let socket = |name| format!("unix:{},server=on,wait=off", folder.join(name).display());
-    // coreutils' timeout ends QEMU even if this process is killed.
     let mut command = Command::new("timeout");
     command.args(["--kill-after=2", &(LIMIT.as_secs() + 10).to_string(), "qemu-system-arm", "-M", "lm3s6965evb"]);
     command.args(["-display", "none", "-monitor", "none", "-serial", &socket("line"), "-qmp", &socket("qmp")]);
     command.args(["-device", &format!("loader,file={},addr={RAM:#x},force-raw=on", paint.display())]);
-    command.arg("-kernel").arg(program).stdin(Stdio::null()).kill_on_drop(true);
-    Ok(command.spawn()?)
+    command.arg("-kernel").arg(program).stdin(Stdio::null());
+    Ok(Qemu(command.spawn()?))
 }
 
 async fn connect(path: &Path) -> UnixStream {
