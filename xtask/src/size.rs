@@ -1,12 +1,14 @@
 //! `cargo xtask size`: what the layers of the core take on a microcontroller.
 //!
 //! The programs in `proto-core/size` differ by a layer each, so that the difference of two is what the layer takes. That they
-//! link is the proof that nothing in them can panic: their panic handler calls a function that does not exist.
+//! link is the proof that nothing in them can panic: their panic handler calls a function that does not exist. How much stack
+//! they use is seen in QEMU (`firmware/tests/src/bin/farref-stack.rs`).
 
 use std::{
     fmt::{self, Display},
     fs,
     path::Path,
+    process::Command,
 };
 
 use crate::{elf, elf::Sizes, setup, shell, tree};
@@ -26,6 +28,7 @@ const PROGRAMS: [(&str, &str); 3] = [
 const BUDGET_TARGET: &str = "thumbv7m-none-eabi";
 const FLASH_BUDGET: u32 = 24 * 1024;
 const RAM_BUDGET: u32 = 2 * 1024;
+const STACK_BUDGET: u32 = 1536;
 
 /// Where the README has the table.
 const BEGIN: &str = "<!-- cargo xtask size -->\n";
@@ -40,7 +43,7 @@ pub fn run(root: &Path, arguments: &[&str]) -> Result<(), String> {
     };
     let columns = TARGETS.map(|(target, _)| measure(root, target));
     let columns: Vec<Column> = columns.into_iter().collect::<Result<_, _>>()?;
-    let table = Table(columns);
+    let table = Table { columns, stacks: stacks(root)? };
     println!("\n{table}");
     if write {
         let readme = tree::read(root, "README.md")?;
@@ -64,20 +67,46 @@ fn measure(root: &Path, target: &str) -> Result<Column, String> {
     sizes.into_iter().collect()
 }
 
+/// How much stack each program uses, which is seen when it runs: on a board of QEMU's with the chip that the budgets are for.
+fn stacks(root: &Path) -> Result<Vec<u32>, String> {
+    setup::ensure_qemu()?;
+    let target_dir = root.join("target/size-run");
+    let mut build = shell::cargo(&root.join("proto-core/size"));
+    build.args(["build", "--release", "--locked", "--bins", "--features", "run", "--target", BUDGET_TARGET]);
+    shell::run(build.arg("--target-dir").arg(&target_dir))?;
+    shell::run(shell::cargo(root).args(["build", "--package", "farref-firmware-tests"]))?;
+    let mut run = Command::new(root.join("target/debug/farref-stack"));
+    run.args(PROGRAMS.map(|(program, _)| target_dir.join(BUDGET_TARGET).join("release").join(program)));
+    let output = run.output().map_err(|error| format!("farref-stack: {error}"))?;
+    let stacks: Vec<u32> =
+        String::from_utf8_lossy(&output.stdout).lines().filter_map(|line| line.parse().ok()).collect();
+    match output.status.success() && stacks.len() == PROGRAMS.len() {
+        true => Ok(stacks),
+        false => Err(format!("no stack was measured: {}", String::from_utf8_lossy(&output.stderr).trim())),
+    }
+}
+
 /// The sizes of all programs for one chip.
 type Column = Vec<Sizes>;
 
-struct Table(Vec<Column>);
+struct Table {
+    columns: Vec<Column>,
+    /// Of each program, on the chip that the budgets are for.
+    stacks: Vec<u32>,
+}
 
 impl Table {
     /// What the last program takes more than the baseline, and all of its RAM, against the budgets.
     fn check(&self) -> Result<(), String> {
         let place = TARGETS.iter().position(|(target, _)| *target == BUDGET_TARGET);
-        let column = place.and_then(|place| self.0.get(place)).map(Vec::as_slice);
-        let Some([baseline, .., all]) = column else { return Err("nothing was measured".into()) };
+        let column = place.and_then(|place| self.columns.get(place)).map(Vec::as_slice);
+        let (Some([baseline, .., all]), [little, .., most]) = (column, self.stacks.as_slice()) else {
+            return Err("nothing was measured".into());
+        };
         let over = [
             ("flash", all.flash().saturating_sub(baseline.flash()), FLASH_BUDGET),
             ("static RAM", all.ram().saturating_sub(baseline.ram()), RAM_BUDGET),
+            ("stack", most.saturating_sub(*little), STACK_BUDGET),
         ];
         let broken: Vec<String> = over
             .iter()
@@ -91,28 +120,32 @@ impl Table {
 impl Display for Table {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "| bytes |")?;
-        for (_, chip) in TARGETS {
+        for (target, chip) in TARGETS {
             write!(out, " {chip} flash | static RAM |")?;
+            if target == BUDGET_TARGET {
+                write!(out, " stack |")?;
+            }
         }
-        writeln!(out, "\n|---|{}", "---:|".repeat(2 * TARGETS.len()))?;
-        for (row, (_, layer)) in PROGRAMS.iter().enumerate() {
-            write!(out, "| {}{layer} |", if row == 0 { "" } else { "+ " })?;
-            for column in &self.0 {
-                let before = row.checked_sub(1).map_or(Sizes::default(), |before| column[before]);
-                let more = |now: u32, before: u32| i64::from(now) - i64::from(before);
-                let flash = more(column[row].flash(), before.flash());
-                write!(out, " {} | {} |", Grouped(flash), Grouped(more(column[row].ram(), before.ram())))?;
+        writeln!(out, "\n|---|{}", "---:|".repeat(2 * TARGETS.len() + 1))?;
+        let last = PROGRAMS.len() - 1;
+        let rows = PROGRAMS.iter().enumerate().map(|(row, (_, layer))| match row {
+            0 => ((*layer).to_owned(), None, 0),
+            _ => (format!("+ {layer}"), Some(row - 1), row),
+        });
+        for (name, before, row) in rows.chain([("all layers over the baseline".to_owned(), Some(0), last)]) {
+            write!(out, "| {name} |")?;
+            for (column, (target, _)) in self.columns.iter().zip(TARGETS) {
+                let more = |of: &dyn Fn(usize) -> u32| {
+                    Grouped(i64::from(of(row)) - before.map_or(0, |before| i64::from(of(before))))
+                };
+                write!(out, " {} | {} |", more(&|row| column[row].flash()), more(&|row| column[row].ram()))?;
+                if target == BUDGET_TARGET {
+                    write!(out, " {} |", more(&|row| self.stacks[row]))?;
+                }
             }
             writeln!(out)?;
         }
-        write!(out, "| all layers over the baseline |")?;
-        for column in &self.0 {
-            if let [baseline, .., all] = column.as_slice() {
-                let (flash, ram) = (all.flash() - baseline.flash(), all.ram().saturating_sub(baseline.ram()));
-                write!(out, " {} | {} |", Grouped(flash.into()), Grouped(ram.into()))?;
-            }
-        }
-        writeln!(out)
+        Ok(())
     }
 }
 
@@ -152,14 +185,22 @@ mod tests {
     #[test]
     fn layers_are_differences_and_budgets_are_kept() {
         let column = vec![sizes(3_000, 500), sizes(23_000, 2_000), sizes(27_576, 2_548)];
-        let mut table = Table(vec![column.clone(), column.clone(), column]);
+        let mut table =
+            Table { columns: vec![column.clone(), column.clone(), column], stacks: vec![124, 1_500, 1_660] };
         let text = table.to_string();
-        assert!(text.contains("| + serial frames and link | 4,576 | 548 | 4,576 | 548 | 4,576 | 548 |\n"), "{text}");
+        assert!(
+            text.contains("| + serial frames and link | 4,576 | 548 | 4,576 | 548 | 160 | 4,576 | 548 |\n"),
+            "{text}"
+        );
         assert!(text.contains("| all layers over the baseline | 24,576 | 2,048 |"), "{text}");
         assert_eq!(table.check(), Ok(()));
-        table.0[1][2] = sizes(27_577, 2_549);
+        table.columns[1][2] = sizes(27_577, 2_549);
+        table.stacks[2] += 1;
         let broken = table.check().unwrap_err();
-        assert!(broken.contains("flash on thumbv7m") && broken.contains("static RAM"), "{broken}");
+        assert!(
+            broken.contains("flash on thumbv7m") && broken.contains("static RAM") && broken.contains("stack"),
+            "{broken}"
+        );
     }
 
     #[test]

@@ -341,7 +341,8 @@ impl<S: Storage> Session<S> {
     /// How many entries of at most so many bytes fit one message to the peer, and the output as it is now.
     fn batch(&self, entry: usize) -> usize {
         let room = self.room().min(self.peer_limits().max_message as usize);
-        (room.saturating_sub(SMALL_MESSAGE) / entry).min(MAX_BATCH).min(BATCH_BYTES / entry)
+        let most = room.saturating_sub(SMALL_MESSAGE).min(BATCH_BYTES);
+        most.checked_div(entry).unwrap_or_default().min(MAX_BATCH)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Runs the programs of `proto-core/size` in QEMU, each with all that it can do, and tells how much stack that took.
 //!
-//! `stack BASELINE CORE SERIAL`, three programs for the lm3s6965evb; prints a number of bytes for each. Memory is painted by QEMU
+//! `farref-stack BASELINE CORE SERIAL`, three programs for the lm3s6965evb; prints a number of bytes for each. Memory is painted by QEMU
 //! before the program starts and looked at from outside when it has done its work, so that nothing of the measuring is measured.
 
 use std::error::Error;
@@ -89,10 +89,12 @@ impl Drop for Qemu {
 fn launch(program: &Path, folder: &Path) -> Outcome<Qemu> {
     let paint = folder.join("paint");
     std::fs::write(&paint, vec![PAINT; RAM_BYTES])?;
-    let socket = |name| format!("unix:{},server=on,wait=off", folder.join(name).display());
+    let socket = |name, wait| format!("unix:{},server=on,wait={wait}", folder.join(name).display());
     let mut command = Command::new("timeout");
     command.args(["--kill-after=2", &(LIMIT.as_secs() + 10).to_string(), "qemu-system-arm", "-M", "lm3s6965evb"]);
-    command.args(["-display", "none", "-monitor", "none", "-serial", &socket("line"), "-qmp", &socket("qmp")]);
+    command.args(["-display", "none", "-monitor", "none", "-qmp", &socket("qmp", "off")]);
+    // What the program says first is lost if nobody hears it.
+    command.args(["-serial", &socket("line", "on")]);
     command.args(["-device", &format!("loader,file={},addr={RAM:#x},force-raw=on", paint.display())]);
     command.arg("-kernel").arg(program).stdin(Stdio::null());
     Ok(Qemu(command.spawn()?))
