@@ -8,11 +8,13 @@ use std::{
 use serde_json::Value;
 
 /// Every transport over which the suite has to pass, and the peer in another language, which runs it over a pipe.
-const TRANSPORTS: [&str; 9] = ["memory", "pipe", "ssh", "tcp", "unix", "tls", "stream", "serial", "python"];
+const TRANSPORTS: [&str; 10] = ["memory", "pipe", "ssh", "tcp", "unix", "tls", "stream", "serial", "embassy", "python"];
 
 /// How many cases a transport leaves out, and why.
-const LEFT_OUT: [(&str, u64, &str); 1] =
-    [("serial", 7, "about preamble and record lengths, which a lossy line has not (suite::is_of_stream)")];
+const LEFT_OUT: [(&str, u64, &str); 2] = [
+    ("serial", 7, "about preamble and record lengths, which a lossy line has not (suite::is_of_stream)"),
+    ("embassy", 8, "not for devices (suite::NOT_FOR_DEVICES)"),
+];
 
 /// Forgets the reports of earlier runs, so that none stands for a test that did not run.
 pub fn clear(root: &Path) -> Result<(), String> {
