@@ -253,6 +253,8 @@ pub(crate) trait Shared {
     fn advance(&self, now: u64);
 
     #[cfg(feature = "serial")]
+    fn has_output(&self) -> bool;
+    #[cfg(feature = "serial")]
     fn line_receive(&self, link: &mut SerialLink, now: u64, payload: &[u8], service: &mut dyn Service);
     #[cfg(feature = "serial")]
     fn line_transmit(&self, link: &mut SerialLink, now: u64, line: &mut [u8]) -> usize;
@@ -820,6 +822,11 @@ impl<S: Storage, const IMPORTS: usize, const CALLS: usize, const RESULT: usize> 
                 inner.session.link_lost();
             }
         });
+    }
+
+    #[cfg(feature = "serial")]
+    fn has_output(&self) -> bool {
+        self.with(|inner| inner.session.has_output()) == Some(true)
     }
 
     #[cfg(feature = "serial")]

@@ -157,8 +157,10 @@ impl Endpoint<'_> {
                 Status::Over(ended) => ended,
                 Status::Live | Status::Parked => return Poll::Pending,
             };
-            let is_settled = self.with_link(link, |link| link.is_settled()) == Some(true);
-            if is_settled || matches!(ended, Ended::PeerRestarted | Ended::LinkLost) {
+            // A peer that was never there has no session that could end.
+            let has_heard =
+                self.with_link(link, |link| !link.has_peer() || link.is_settled() && !self.connection.has_output());
+            if has_heard == Some(true) || matches!(ended, Ended::PeerRestarted | Ended::LinkLost) {
                 return Poll::Ready(());
             }
             pin!(lingers.get_or_insert_with(|| Timer::after(LINGER * 4))).poll(cx)

@@ -9,7 +9,8 @@ use embassy_futures::join::join;
 use embassy_time::{Duration, Instant, Timer, with_timeout};
 use embedded_io_async::{ErrorType, Write};
 use farref_embassy::{
-    Call, Connection, Ended, Endpoint, Error, LineBuffers, LineConfig, Micro, Op, Peer, Ref, Tables, line_buffer,
+    Call, CloseCode, Connection, Ended, Endpoint, Error, LineBuffers, LineConfig, Micro, Op, Peer, Ref, Tables,
+    line_buffer,
 };
 
 type Buffers = LineBuffers<32, { line_buffer(256) }>;
@@ -158,6 +159,41 @@ fn a_line_is_unplugged() {
         assert!((30..40).contains(&after), "{after} s");
         assert_eq!(*boards[1].log.borrow(), Vec::from_iter(0..10));
     });
+}
+
+/// CLS-1: the last word of a session is said, though everything before it has been acknowledged; and it is heard.
+#[test]
+fn a_session_is_closed_for_both() {
+    let connections = [1, 2].map(|peer| Small::new(config(peer)));
+    let boards = connections.each_ref().map(|connection| Board::new(connection.peer()));
+    let wires = [Wire::default(), Wire::default()];
+    let (faults, disturbed) = (Cell::new(0), Cell::new(0));
+    let line = |side: usize| Line {
+        to: wires[side].clone(),
+        random: Random::new(side as u64),
+        faults: &faults,
+        left: 0,
+        disturbed: &disturbed,
+    };
+    let mut services = boards.each_ref().map(Serving::new);
+    let [first, second] = &mut services;
+    let endpoints = [Endpoint::new(&connections[0], first), Endpoint::new(&connections[1], second)];
+    let mut tasks = Tasks::new();
+    let ended = tasks.run(async {
+        let (mut near, mut far) = (Buffers::new(), Buffers::new());
+        let both = join(
+            endpoints[0].line(wires[1].clone(), line(0), &mut near, LineConfig::default()),
+            endpoints[1].line(wires[0].clone(), line(1), &mut far, LineConfig::default()),
+        );
+        let closes = async {
+            connections[0].peer().connected().await;
+            note(connections[0].peer(), 0..3).await;
+            Timer::after_secs(2).await;
+            connections[0].peer().close();
+        };
+        join(both, closes).await.0
+    });
+    assert_eq!(ended, (Ended::Closed(CloseCode::Leaving), Ended::PeerClosed(CloseCode::Leaving)));
 }
 
 /// LNK-22: a side that starts again ends the session before, and the next one begins on the same line. One that falls silent
