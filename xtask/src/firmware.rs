@@ -1,11 +1,17 @@
 //! `cargo xtask firmware-test`: the firmware on two boards in QEMU, seen from the host; and a real board's, which is only built.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use crate::{setup, shell};
 
 /// A board of QEMU's, and what it is to rustc.
 const BOARDS: [(&str, &str); 2] = [("lm3s6965evb", "thumbv7m-none-eabi"), ("mps2-an386", "thumbv7em-none-eabihf")];
+
+/// The board with the memory that the fixtures of the conformance suite take.
+const WITH_FIXTURES: &str = "mps2-an386";
 
 /// The real board's.
 const EXAMPLE: (&str, &str) = ("farref-rp2040", "thumbv6m-none-eabi");
@@ -22,7 +28,7 @@ pub fn run(root: &Path, arguments: &[&str]) -> Result<(), String> {
     shell::run(&mut build)?;
     let mut failures = Vec::new();
     for (board, target) in boards {
-        let outcome = firmware(root, target).and_then(|firmware| test(root, board, &firmware, &filters));
+        let outcome = firmware(root, board, target).and_then(|firmware| test(root, board, &firmware, &filters));
         failures.extend(outcome.err());
     }
     if filters.is_empty() {
@@ -44,19 +50,40 @@ fn selected<'a>(arguments: &[&'a str]) -> Result<(Boards, Vec<&'a str>), String>
     }
 }
 
-/// Builds it.
-fn firmware(root: &Path, target: &str) -> Result<PathBuf, String> {
-    setup::ensure_target(root, target)?;
-    let folder = root.join("firmware");
-    let mut build = shell::cargo(&folder);
-    shell::run(build.args(["build", "--release", "--locked", "--package", PROGRAM, "--target", target]))?;
-    Ok(folder.join("target").join(target).join("release").join(PROGRAM))
+/// What serves the device, and what serves the fixtures of the conformance suite.
+struct Firmware {
+    device: PathBuf,
+    fixtures: Option<PathBuf>,
 }
 
-fn test(root: &Path, board: &str, firmware: &Path, filters: &[&str]) -> Result<(), String> {
+/// Builds both.
+fn firmware(root: &Path, board: &str, target: &str) -> Result<Firmware, String> {
+    setup::ensure_target(root, target)?;
+    let folder = root.join("firmware");
+    let built = folder.join("target").join(target).join("release");
+    let build = |name: &str, features: &[&str]| {
+        let mut build = shell::cargo(&folder);
+        build.args(["build", "--release", "--locked", "--package", PROGRAM, "--target", target]).args(features);
+        shell::run(&mut build)?;
+        // The next one is built at the same place.
+        let kept = built.join(name);
+        fs::copy(built.join(PROGRAM), &kept).map_err(|error| format!("{}: {error}", kept.display()))?;
+        Ok::<_, String>(kept)
+    };
+    let fixtures = match board {
+        WITH_FIXTURES => Some(build("farref-firmware-fixtures", &["--features", "fixtures"])?),
+        _ => None,
+    };
+    Ok(Firmware { device: build("farref-firmware-device", &[])?, fixtures })
+}
+
+fn test(root: &Path, board: &str, firmware: &Firmware, filters: &[&str]) -> Result<(), String> {
     let built = root.join("target/debug");
     let mut tests = std::process::Command::new(built.join(TESTS));
-    tests.args(["--board", board, "--elf"]).arg(firmware).arg("--cli").arg(built.join("farref")).args(filters);
+    tests.args(["--board", board, "--elf"]).arg(&firmware.device).arg("--cli").arg(built.join("farref")).args(filters);
+    if let Some(fixtures) = &firmware.fixtures {
+        tests.arg("--fixtures").arg(fixtures);
+    }
     shell::run(&mut tests)
 }
 

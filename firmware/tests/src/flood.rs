@@ -217,7 +217,7 @@ fn hello(random: &mut Random, with_link: bool) -> Vec<u8> {
 }
 
 /// A Hello on the line, from somebody new.
-fn line_hello(random: &mut Random, to: u32) -> Vec<u8> {
+pub fn line_hello(random: &mut Random, to: u32) -> Vec<u8> {
     let from = 1 + random.below(u64::from(u32::MAX) - 1) as u32;
     frame(2, to, &from.to_le_bytes(), &hello(random, false))
 }
