@@ -30,6 +30,9 @@ pub use served::Served;
 /// Room for one session: 24 references and 8 calls each way, answers of up to a KiB on their way, and results of 64 bytes.
 pub type DeviceConnection = Connection<Micro<24, 24, 8, 1024, 256, false>, 24, 4, 64>;
 
+/// The memory of one.
+pub type DeviceMemory = farref_embassy::Memory<Micro<24, 24, 8, 1024, 256, false>, 24, 4, 64>;
+
 /// As many sessions may be told of the button.
 pub const CLIENTS: usize = 4;
 

@@ -4,7 +4,7 @@ use embassy_executor::Spawner;
 use embassy_futures::join::{join, join3};
 use embassy_net::Stack;
 use embassy_time::Instant;
-use farref_device::{Client, Device, DeviceConnection, Hardware, Memory, Served};
+use farref_device::{Client, Device, DeviceConnection, DeviceMemory, Hardware, Memory, Served};
 use farref_embassy::tcp::{self, Socket};
 use farref_embassy::{Config, Endpoint, LineBuffers, LineConfig, line_buffer};
 use static_cell::{ConstStaticCell, StaticCell};
@@ -26,12 +26,13 @@ type Line = LineBuffers<64, { line_buffer(MESSAGE) }>;
 pub fn start(spawner: Spawner, stack: Stack<'static>, serial: (board::Receiver, board::Sender), config: Config) {
     static DEVICE: StaticCell<Device> = StaticCell::new();
     let device: &'static Device = DEVICE.init(Device::new(&Here));
-    static CONNECTIONS: [StaticCell<DeviceConnection>; SESSIONS + 1] = [const { StaticCell::new() }; SESSIONS + 1];
+    static CONNECTIONS: [ConstStaticCell<DeviceMemory>; SESSIONS + 1] =
+        [const { ConstStaticCell::new(DeviceMemory::new()) }; SESSIONS + 1];
     static CLIENTS: [StaticCell<Client>; SESSIONS + 1] = [const { StaticCell::new() }; SESSIONS + 1];
     let mut places = CONNECTIONS.iter().zip(&CLIENTS);
     let mut place = || {
         let (connection, client) = places.next().expect("one for the line, the others for TCP");
-        let connection: &'static DeviceConnection = connection.init_with(|| DeviceConnection::new(config));
+        let connection: &'static DeviceConnection = connection.take().connection(config);
         let client: &'static Client = client.init_with(|| Client::new(device, connection.peer()));
         (connection, client)
     };

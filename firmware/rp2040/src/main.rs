@@ -18,7 +18,7 @@ use embassy_rp::clocks::RoscRng;
 use embassy_rp::gpio::{Level, Output};
 use embassy_rp::peripherals::UART0;
 use embassy_rp::uart::{self, BufferedInterruptHandler, BufferedUart, BufferedUartRx};
-use farref_device::{Client, Device, DeviceConnection, Hardware, Memory, Served};
+use farref_device::{Client, Device, DeviceConnection, DeviceMemory, Hardware, Memory, Served};
 use farref_embassy::{Config, Endpoint, LineBuffers, LineConfig, Uuid, line_buffer};
 use panic_halt as _;
 use portable_atomic as _;
@@ -44,9 +44,9 @@ async fn main(_spawner: Spawner) -> ! {
     });
     static DEVICE: StaticCell<Device> = StaticCell::new();
     let device: &'static Device = DEVICE.init(Device::new(pico));
-    static CONNECTION: StaticCell<DeviceConnection> = StaticCell::new();
+    static CONNECTION: ConstStaticCell<DeviceMemory> = ConstStaticCell::new(DeviceMemory::new());
     let config = Config::new(Uuid::from_bytes(*b"farref on a pico"), |bytes| bytes.fill_with(RoscRng::next_u8));
-    let connection: &'static DeviceConnection = CONNECTION.init_with(|| DeviceConnection::new(config));
+    let connection: &'static DeviceConnection = CONNECTION.take().connection(config);
     static CLIENT: StaticCell<Client> = StaticCell::new();
     let client: &'static Client = CLIENT.init_with(|| Client::new(device, connection.peer()));
 
