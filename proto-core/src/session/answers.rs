@@ -323,9 +323,11 @@ impl<S: Storage> Session<S> {
         let is_named = entry.waiters.into() > 0;
         entry.settle(settled);
         entry.set_target(RunsOn::Nothing);
-        self.cancels -= u32::from(entry.cancelled());
+        let is_cancelled = entry.cancelled();
         entry.set_cancelled(false);
-        self.answer_bytes -= core::mem::take(&mut entry.bytes).into();
+        let bytes = core::mem::take(&mut entry.bytes).into();
+        self.cancels -= u32::from(is_cancelled);
+        self.answer_bytes -= bytes;
         self.unhold(target.held());
         self.end_borrows(id);
         for named in named.iter() {

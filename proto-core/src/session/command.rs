@@ -135,6 +135,7 @@ impl<S: Storage> Session<S> {
         self.open_questions += 1;
         self.question_bytes += length as u32;
         let ordinal = self.sent as u32;
+        let due = self.time.set(deadline);
         if let Some(question) = self.questions.get_mut(id.into()) {
             *question = Default::default();
             (question.ordinal, question.named) = (ordinal, named);
@@ -142,7 +143,7 @@ impl<S: Storage> Session<S> {
             question.bytes = <S::Width as Width>::Count::of(length as u32);
             question.set_state(QuestionState::Open);
             question.set_pipelined(pipelined);
-            question.set_due(self.time.set(deadline));
+            question.set_due(due);
         }
         self.note_sent(call.references, Some(id));
         Ok(Question { id, ordinal })

@@ -292,6 +292,7 @@ impl<W: Width> Answer<W> {
         }
     }
 
+    /// It needs nothing any more of what it needed to run.
     fn end(&mut self, stage: Stage, words: [u32; 2]) {
         self.set_stage(stage);
         self.set_clock(Clock::Never);
@@ -438,7 +439,7 @@ impl<N: Number> Default for Named<N> {
 impl<N: Number> Named<N> {
     /// Adds an id, once; false if there are too many.
     pub fn add(&mut self, id: u16) -> bool {
-        let id = N::of(id.into());
+        let id = N::of(u32::from(id).min(N::NONE.into()));
         match self.0.iter_mut().find(|have| **have == N::NONE || **have == id) {
             Some(free) => {
                 *free = id;

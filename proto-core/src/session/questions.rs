@@ -3,7 +3,7 @@
 use super::entry::QuestionState;
 use super::receive::fault;
 use super::storage::{Parts, Storage, Table};
-use super::time::Due;
+use super::time::Clock;
 use super::width::Number;
 use super::{CallError, Ended, Event, Outcome, Question, Return, Rule, Session};
 use crate::message::{self, ErrorCode, FinishMode, Handles};
@@ -59,11 +59,11 @@ impl<S: Storage> Session<S> {
     pub(super) fn question_returned(&mut self, id: u16) {
         let Some(question) = self.questions.get_mut(id.into()) else { return };
         question.set_state(QuestionState::Returned);
-        self.question_bytes -= question.bytes.into();
-        question.set_due(Due::default());
+        question.set_clock(Clock::Never);
         // The Return tells it, unless nobody hears that.
         let is_told = question.late() && !question.abandoned();
         let named = core::mem::take(&mut question.named);
+        self.question_bytes -= question.bytes.into();
         // A cancel that has not gone out yet is not needed any more (FIN-1).
         let is_due = S::Parts::PROMISES && question.pipelined() && !question.finished();
         question.set_finish(is_due.then_some(FinishMode::Done));

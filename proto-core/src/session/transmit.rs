@@ -341,8 +341,9 @@ impl<S: Storage> Session<S> {
     /// How many entries of at most so many bytes fit one message to the peer, and the output as it is now.
     fn batch(&self, entry: usize) -> usize {
         let room = self.room().min(self.peer_limits().max_message as usize);
-        let most = room.saturating_sub(SMALL_MESSAGE).min(BATCH_BYTES);
-        most.checked_div(entry).unwrap_or_default().min(MAX_BATCH)
+        let bytes = room.saturating_sub(SMALL_MESSAGE).min(BATCH_BYTES);
+        // Where this is not inlined, a division might panic.
+        bytes.checked_div(entry).map_or(0, |count| count.min(MAX_BATCH))
     }
 }
 

@@ -38,12 +38,14 @@ pub trait Number: Copy + Ord + Hash + Debug + Default + Into<u32> {
     /// The highest. As the number of an entry it stands for none.
     const NONE: Self;
 
-    /// The number, or the highest if it is above that.
+    /// A number that is not above the highest.
     fn of(number: u32) -> Self;
 
     /// One more. What has come to the highest number stays there: it was not counted to the end.
     fn up(&mut self) {
-        *self = Self::of((*self).into().saturating_add(1));
+        if *self != Self::NONE {
+            *self = Self::of((*self).into() + 1);
+        }
     }
 
     /// One less, down to 0.
@@ -61,7 +63,7 @@ macro_rules! numbers {
 
             #[inline]
             fn of(number: u32) -> Self {
-                Self::try_from(number).unwrap_or(Self::MAX)
+                number as Self
             }
         })+
     };
