@@ -47,6 +47,7 @@ impl<'f> Reader<'f> {
     }
 
     /// The next bytes, as many as the array has.
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub fn array<const N: usize>(&mut self) -> [u8; N] {
         match self.rest.split_first_chunk() {
             Some((head, rest)) => {

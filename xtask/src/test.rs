@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{conformance, no_alloc, setup, shell, spec};
+use crate::{conformance, no_alloc, setup, shell, size, spec};
 
 /// Runs every step, even after one that failed, and prints the sum as the last line.
 pub fn run(root: &Path) -> ExitCode {
@@ -34,6 +34,7 @@ pub fn run(root: &Path) -> ExitCode {
     });
     steps.run("spec", || Tally::of(spec::run(root)));
     steps.run("no-alloc", || Tally::of(no_alloc::run(root)));
+    steps.run("size", || Tally::of(size::run(root, &[])));
     let suite = conformance::Table::read(root);
     steps.run("conformance", || {
         let (passed, failed) = suite.verdict();

@@ -41,7 +41,7 @@ impl<S: Storage> Session<S> {
         if let Some(ended) = self.ended {
             return Err(CallError::Ended(ended));
         }
-        let Some(peer) = self.peer.map(|peer| peer.limits) else {
+        let Some(peer) = self.peer.as_ref().map(|peer| peer.limits) else {
             return Err(CallError::NotReady);
         };
         let (level, deadline) = match call.parent.map(|parent| self.running_answer(parent)) {
@@ -308,7 +308,7 @@ impl<S: Storage> Session<S> {
 
     /// Whether a call could be made now, as far as ids and output go.
     pub fn can_call(&self) -> bool {
-        self.ended.is_none() && self.peer.is_some_and(|peer| self.free_question_id_exists(peer.limits.answers))
+        self.ended.is_none() && self.peer.as_ref().is_some_and(|peer| self.free_question_id_exists(peer.limits.answers))
     }
 
     /// Whether [`Self::poll_ready`] has a call to give.

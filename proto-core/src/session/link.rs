@@ -351,7 +351,7 @@ impl<S: Storage> Session<S> {
                 Ok(())
             }
             Message::SessionGone { incarnation, got } => {
-                let is_same = self.peer.is_some_and(|peer| peer.incarnation == incarnation);
+                let is_same = self.peer.as_ref().is_some_and(|peer| peer.incarnation == incarnation);
                 let ended = if is_same { Ended::SessionGone } else { Ended::PeerRestarted };
                 self.end(ended);
                 if is_same && got > 0 {
@@ -408,7 +408,7 @@ impl<S: Storage> Session<S> {
 
     fn write_control(&mut self) {
         let got = self.got();
-        let token = self.peer.and_then(|peer| peer.link).map_or([0; 16], |offer| offer.token);
+        let token = self.peer.as_ref().and_then(|peer| peer.link).map_or([0; 16], |offer| offer.token);
         let (due, link) = (self.link.due, &mut self.link);
         let mut writer = Writer::new(link.control.bytes_mut().get_mut(1..).unwrap_or_default());
         if due.resume {

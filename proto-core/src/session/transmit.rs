@@ -191,7 +191,7 @@ impl<S: Storage> Session<S> {
             | Ended::Silent
             | Ended::Done => return,
         };
-        let max = self.peer.map_or(Limits::MIN_MESSAGE, |peer| peer.limits.max_message) as usize;
+        let max = self.peer.as_ref().map_or(Limits::MIN_MESSAGE, |peer| peer.limits.max_message) as usize;
         let mut append = |text: &str| {
             self.out.append(max, 0, &mut |mut writer| {
                 writer.byte(kind::CLOSE);

@@ -308,6 +308,7 @@ impl<'b> ValueWriter<'b> {
         }
     }
 
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     fn begin(&mut self, class: Class, items: u32) -> Result<(), ValueError> {
         if let Some(error) = self.error {
             return Err(error);
