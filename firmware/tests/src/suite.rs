@@ -28,12 +28,29 @@ pub async fn over_tcp(guest: Arc<Guest>) {
     judge("firmware-tcp", connect, suite::is_for_devices).await;
 }
 
+/// A guest does not see the end of its serial line, and goes on with what a case has left there: what these want to hear of the
+/// next session, or of the end of theirs, comes later than they wait.
+const NOT_ON_THE_LINE: [&str; 10] = [
+    "HEL-1/anything-else-first-ends-the-session",
+    "HEL-2/no-common-version",
+    "HEL-2/hello-has-256-bytes-at-most",
+    "HEL-3/limits-have-ranges",
+    "CLS-1/end-of-stream-ends-the-session",
+    "REF-9/only-arguments-are-lent",
+    "ADM-1/reads-on-while-nobody-reads",
+    "ADM-2/nested-call-without-an-id-fails-at-once",
+    "ADM-4/call-nested-too-deep-is-not-sent",
+    "ADM-7/call-id-beyond-the-limit",
+];
+
 pub async fn on_the_line(guest: Arc<Guest>) {
     let path = guest.line_path();
     let mut random = Random::new(0x5017e);
     let connect = move || {
         let mut line = UnixStream::connect(&path)?;
         // Nobody has told the firmware that the case before is over: a Hello of somebody new does (LNK-22).
+        // Whatever half a frame came last ends with a delimiter.
+        line.write_all(&[0])?;
         line.write_all(&flood::line_hello(&mut random, 0))?;
         // What waits there would be sent again.
         set_socket_send_buffer_size(&line, 1)?;
@@ -42,7 +59,9 @@ pub async fn on_the_line(guest: Arc<Guest>) {
         let line = Transport::new(line, write).with_guard(OnDrop(move || drop(over.shutdown(Shutdown::Both))));
         Ok(suite::over_line(line))
     };
-    judge("firmware-serial", connect, |case| suite::is_for_devices(case) && !suite::is_of_stream(case)).await;
+    let is_run =
+        |case: &str| suite::is_for_devices(case) && !suite::is_of_stream(case) && !NOT_ON_THE_LINE.contains(&case);
+    judge("firmware-serial", connect, is_run).await;
 }
 
 async fn judge(
