@@ -35,6 +35,17 @@ async fn dial(guest: &Guest) -> TcpStream {
     TcpStream::connect(guest.address()).await.expect("QEMU listens")
 }
 
+/// Says this, whatever is answered. It has to be taken from the socket: QEMU as a whole waits for room there, where a wire would
+/// lose it.
+async fn flood_line(line: &mut UnixStream, bytes: &[u8]) {
+    let (mut answers, mut questions) = line.split();
+    let mut heard = [0; 4096];
+    tokio::select! {
+        written = questions.write_all(bytes) => written.expect("the line takes it"),
+        () = async { while matches!(answers.read(&mut heard).await, Ok(1..)) {} } => panic!("the line has ended"),
+    }
+}
+
 fn noise(random: &mut Random, length: usize) -> Vec<u8> {
     (0..length).map(|_| random.below(256) as u8).collect()
 }
@@ -58,10 +69,10 @@ pub async fn garbage(guest: Arc<Guest>) {
 
     let mut line = guest.line().await;
     for _ in 0..8 {
-        line.write_all(&noise(&mut random, 8_000)).await.expect("the line takes it");
+        flood_line(&mut line, &noise(&mut random, 8_000)).await;
         // Much of it looks like frames.
         let zeros: Vec<u8> = noise(&mut random, 8_000).into_iter().map(|byte| byte & 7).collect();
-        line.write_all(&zeros).await.expect("the line takes it");
+        flood_line(&mut line, &zeros).await;
     }
     drop(line);
     honest_one_is_served_on_the_line(&guest).await;
@@ -103,7 +114,7 @@ pub async fn frames(guest: Arc<Guest>) {
     let (other, hello) = (frame(0, 0xdead_beef, &[], &[]), line_hello(&mut random, 0));
     let chunk: Vec<u8> = [other, hello].concat().repeat(8);
     for _ in 0..60 {
-        line.write_all(&chunk).await.expect("the line takes it");
+        flood_line(&mut line, &chunk).await;
     }
     drop(line);
     honest_one_is_served_on_the_line(&guest).await;
