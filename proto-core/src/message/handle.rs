@@ -117,6 +117,8 @@ impl<'f> Handles<'f> {
             Descriptor::read(reader);
             left -= 1;
         }
+        // Nobody goes through entries that are not there: a few bytes can say that there are billions.
+        let count = if reader.check().is_ok() { count } else { 0 };
         Self { entries, count }
     }
 

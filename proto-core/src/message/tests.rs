@@ -166,3 +166,13 @@ fn numbers_are_kept() {
     assert_eq!(Op::Describe.as_member(), None);
     assert_eq!(Op::Other(63).as_member(), None);
 }
+
+/// REF-2: a list that says that it is longer than its message costs no more than it has bytes.
+#[test]
+fn a_list_of_handles_that_are_not_there_is_empty() {
+    let mut reader = Reader::new(&[0xFF, 0xFF, 0xFF, 0xFF, 0x0F, 0x08]);
+    let handles = Handles::read(true, &mut reader);
+    assert_eq!((handles.len(), reader.check()), (0, Err(Malformed)));
+    // A Return is gone through for what it must not name; this took 17 s.
+    assert!(Message::read(&[0x61, 0x02, 0xFF, 0xFF, 0xFF, 0xFF, 0x0F, 0x0C]).is_err());
+}
