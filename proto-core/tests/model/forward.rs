@@ -3,19 +3,15 @@
 
 use std::collections::VecDeque;
 
-use farref_core::Uuid;
 use farref_core::frame::{Split, split};
-use farref_core::message::{DownReason, ErrorCode, Limits, Message, Op};
+use farref_core::message::{DownReason, ErrorCode, Message, Op};
 use farref_core::session::{
-    Answer, Call, Callee, Config, Event, Import, LinkMode, Micro, Notice, ObjectKey, Question, Receiver, Ref,
-    Reference, ReplyError, Session, Tables,
+    Answer, Call, Callee, Event, Import, Notice, ObjectKey, Question, Receiver, Ref, Reference, ReplyError, Tables,
 };
 use farref_core::value::Value;
 use stateright::{Model, Property};
 
-type Core = Session<Micro<3, 3, CALLS, 256, 128>>;
-
-const CALLS: usize = 2;
+use super::revoke::{CALLS, Core, greeted};
 
 /// The sessions: of the first with the middle, and of the middle with the last. In each the caller is end 0.
 const NEAR: usize = 0;
@@ -89,27 +85,7 @@ type Step = Result<(), Broken>;
 
 impl Pair {
     fn new() -> Self {
-        let limits =
-            Limits { max_message: 64, imports: 3, answers: CALLS as u16, call_bytes: 40, handles: 2, levels: 3 };
-        let config = Config {
-            limits,
-            exports: 3,
-            calls: CALLS as u16,
-            out_bytes: 256,
-            store_bytes: 128,
-            peer: Uuid::nil(),
-            incarnation: 0,
-            link: LinkMode::Off,
-            patience: None,
-        };
-        let mut cores = [Core::new(config), Core::new(config)];
-        for end in 0..2 {
-            let hello = cores[end].transmit().to_vec();
-            cores[end].transmitted(hello.len());
-            let Split::Record { body, rest: [] } = split(&hello, 256) else { panic!("no Hello") };
-            cores[1 - end].handle(body).expect("an honest Hello");
-        }
-        Self { cores, wires: Default::default() }
+        Self { cores: greeted(), wires: Default::default() }
     }
 
     /// What a command has written goes under way; what is only state stays behind.

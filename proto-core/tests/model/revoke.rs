@@ -14,9 +14,9 @@ use farref_core::value::{Value, Values};
 use stateright::{Model, Property};
 
 /// Two slots beside the directory: one may be a tombstone.
-type Core = Session<Micro<3, 3, CALLS, 256, 128>>;
+pub type Core = Session<Micro<3, 3, CALLS, 256, 128>>;
 
-const CALLS: usize = 2;
+pub const CALLS: usize = 2;
 
 /// The side that calls and holds, and the one that exports.
 const HOLDER: usize = 0;
@@ -133,33 +133,37 @@ pub enum Action {
 
 type Step = Result<(), Broken>;
 
+/// Two sessions that have heard each other's Hello.
+pub fn greeted() -> [Core; 2] {
+    let limits = Limits { max_message: 64, imports: 3, answers: CALLS as u16, call_bytes: 40, handles: 2, levels: 3 };
+    let config = Config {
+        limits,
+        exports: 3,
+        calls: CALLS as u16,
+        out_bytes: 256,
+        store_bytes: 128,
+        peer: Uuid::nil(),
+        incarnation: 0,
+        link: LinkMode::Off,
+        patience: None,
+    };
+    let mut cores = [Core::new(config), Core::new(config)];
+    for side in 0..2 {
+        let hello = cores[side].transmit().to_vec();
+        cores[side].transmitted(hello.len());
+        let Split::Record { body, rest: [] } = split(&hello, 256) else { panic!("no Hello") };
+        cores[1 - side].handle(body).expect("an honest Hello");
+    }
+    cores
+}
+
 impl Model for Setup {
     type State = State;
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        let limits =
-            Limits { max_message: 64, imports: 3, answers: CALLS as u16, call_bytes: 40, handles: 2, levels: 3 };
-        let config = Config {
-            limits,
-            exports: 3,
-            calls: CALLS as u16,
-            out_bytes: 256,
-            store_bytes: 128,
-            peer: Uuid::nil(),
-            incarnation: 0,
-            link: LinkMode::Off,
-            patience: None,
-        };
-        let mut cores = [Core::new(config), Core::new(config)];
-        for side in 0..2 {
-            let hello = cores[side].transmit().to_vec();
-            cores[side].transmitted(hello.len());
-            let Split::Record { body, rest: [] } = split(&hello, 256) else { panic!("no Hello") };
-            cores[1 - side].handle(body).expect("an honest Hello");
-        }
         vec![State {
-            cores,
+            cores: greeted(),
             wires: Default::default(),
             held: vec![],
             calls: [None; CALLS],
