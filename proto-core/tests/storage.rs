@@ -2,8 +2,10 @@
 
 use farref_conformance::fixtures::{Items, caller_back, counter, echo, factory, int, keeper, later, list, reference};
 use farref_conformance::sim::{A, B, LIMITS, Owned, Random, Returned, Sim, config};
-use farref_core::message::{FinishMode, Limits, Op};
-use farref_core::session::{Call, CallError, Callee, Host, Import, Micro, Question, Ref, Storage};
+use farref_core::message::{CloseCode, FinishMode, Limits, Op};
+use farref_core::session::{
+    Call, CallError, Callee, Config, Ended, Host, Import, Micro, Question, Ref, Session, Storage, Tables,
+};
 use farref_core::value::OwnedValue;
 
 /// What a device has: small tables, small frames.
@@ -248,6 +250,54 @@ fn random_traffic_ends_at_the_baseline_on_a_host() {
 #[test]
 fn random_traffic_ends_at_the_baseline_on_fixed_storage() {
     (1..500).for_each(|seed| soak(micro(), seed));
+}
+
+/// A session that has not begun has nothing to say, takes nothing and finds nothing. One that begins where another one was is like
+/// one that was made anew, also in what it says.
+fn begin_again<S: Storage + 'static>(mut sim: Sim<S>, config: Config) {
+    let mut session = Session::<S>::BLANK;
+    assert_eq!(session.ended(), Some(Ended::NotBegun));
+    assert_eq!((session.tables(), session.limits().max_message, session.peer()), (Tables::default(), 0, None));
+    assert!(session.transmit().is_empty() && !session.has_output());
+    assert_eq!(session.handle(&[1, 2, 3]).map(drop), Err(Ended::NotBegun));
+    let call = Call::new(Callee::Import(Import::DIRECTORY), Op::Call).pipelined();
+    let refused = session.call(call, |writer| writer.str("early"));
+    assert_eq!(refused.map(drop), Err(CallError::Ended(Ended::NotBegun)));
+    session.advance(1 << 40);
+    session.resume();
+    assert_eq!((session.park(), session.poll_timeout(), session.poll_notice()), (false, None, None));
+    assert!(session.poll_ready(&mut [0; 128]).is_none() && session.release(Import::DIRECTORY).is_ok());
+    session.close(CloseCode::Leaving);
+    session.shutdown();
+    assert!(session.transmit().is_empty());
+
+    // References and calls each way, one call that waits for another's answer, and output.
+    let (put_off, object) = later();
+    sim.sides[B].add_root("later", object);
+    let root = sim.root(A, "later");
+    let own = local_of(&mut sim, A);
+    let first = sim.call(A, Call::new(Callee::Import(root), Op::Call).pipelined(), &[own]);
+    sim.call(A, Call::new(Callee::Promise(first), Op::Call), &[int(1)]);
+    sim.run();
+    reply(&mut sim, B, put_off.next().unwrap(), &int(2));
+    let [one, other] = sim.sides.each_mut().map(|side| &mut side.session);
+    assert_eq!((one.tables().imports, one.tables().questions, other.tables().answers), (1, 2, 2));
+    assert!(other.has_output());
+    for before in [one, other] {
+        before.begin(&config);
+        let mut new = Session::new(config);
+        assert_eq!(*before, new);
+        assert_eq!(before.transmit(), new.transmit());
+        assert!(!new.transmit().is_empty() && before.ended().is_none());
+    }
+    session.begin(&config);
+    assert_eq!(session, Session::new(config));
+}
+
+#[test]
+fn a_session_begins_where_another_one_was() {
+    begin_again(micro(), config(SMALL));
+    begin_again(host(), config(LIMITS));
 }
 
 /// What a device and a host have for each slot and each call, bytes: tables are most of what a session takes.

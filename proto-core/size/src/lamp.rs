@@ -62,8 +62,8 @@ impl Object for Lamp {
 
 const ROOTS: [Root; 1] = [Root { name: "lamp", key: ObjectKey(1), doc: "a lamp" }];
 
-/// A session that has not begun.
-pub fn device(link: LinkMode) -> Device {
+/// A session begins.
+pub fn begin(device: &mut Device, link: LinkMode) {
     let limits = Limits {
         max_message: MAX_MESSAGE as u32,
         imports: 16,
@@ -73,7 +73,7 @@ pub fn device(link: LinkMode) -> Device {
         levels: 4,
     };
     let [a, b, c, d] = random().to_le_bytes();
-    Device::new(Config {
+    device.begin(&Config {
         limits,
         exports: 16,
         calls: 8,
@@ -83,7 +83,7 @@ pub fn device(link: LinkMode) -> Device {
         incarnation: random().into(),
         link,
         patience: None,
-    })
+    });
 }
 
 /// Does what a request asks for.

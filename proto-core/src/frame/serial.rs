@@ -82,7 +82,7 @@ pub struct Decoder<B> {
 
 impl<B: AsRef<[u8]> + AsMut<[u8]>> Decoder<B> {
     /// At the beginning of a line.
-    pub fn new(buffer: B) -> Self {
+    pub const fn new(buffer: B) -> Self {
         Self { buffer, length: 0, cobs: DecoderState::Idle, skipping: false, dropped: 0 }
     }
 

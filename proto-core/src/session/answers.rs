@@ -3,7 +3,7 @@
 use super::entry::{Answer as Entry, Fate, Held, Named, QuestionState, RunsOn, Settled, Stage};
 use super::kept::StoredHandles;
 use super::receive::fault;
-use super::storage::{Storage, Store, Table};
+use super::storage::{Blank, Storage, Store, Table};
 use super::width::{Number, Width};
 use super::{Answer, Ended, Event, Kept, Question, Receiver, Reference, Request, Rule, Session};
 use super::{kept_key, parked_key};
@@ -43,7 +43,7 @@ impl<S: Storage> Session<S> {
         let Some(entry) = self.answers.get_mut(call.id.into()) else {
             return Err(fault(Rule::LimitExceeded));
         };
-        *entry = Entry::default();
+        *entry = Entry::BLANK;
         (entry.ordinal, entry.lent) = (self.received as u32, lent);
         entry.set_pipelined(call.pipelined);
         entry.level = IdOf::<S>::of(level.into());
@@ -350,7 +350,7 @@ impl<S: Storage> Session<S> {
         if entry.waiters.into() > 0 || entry.pipelined() && !entry.finished() {
             return;
         }
-        *entry = Entry::default();
+        *entry = Entry::BLANK;
         self.used_answers -= 1;
         match settled {
             Settled::Reference(held) => self.unhold(held),

@@ -5,7 +5,7 @@ use super::entry::{ExportState, Named, QuestionState, Settled};
 use super::handles::{PinError, held_by, write_references};
 use super::kept::{StoredHandles, read_kept};
 use super::outgoing::AppendError;
-use super::storage::{Parts, Storage, Store, Table};
+use super::storage::{Blank, Parts, Storage, Store, Table};
 use super::transmit::KEPT_FREE;
 use super::width::{Number, Width};
 use super::{Answer, Call, CallError, Callee, Import, Notice, Question, Ref, ReplyError, ReplyRefused};
@@ -41,7 +41,7 @@ impl<S: Storage> Session<S> {
         if let Some(ended) = self.ended {
             return Err(CallError::Ended(ended));
         }
-        let Some(peer) = self.peer.as_ref().map(|peer| peer.limits) else {
+        let Some(peer) = self.peer().map(|peer| peer.limits) else {
             return Err(CallError::NotReady);
         };
         let (level, deadline) = match call.parent.map(|parent| self.running_answer(parent)) {
@@ -137,7 +137,7 @@ impl<S: Storage> Session<S> {
         let ordinal = self.sent as u32;
         let due = self.time.set(deadline);
         if let Some(question) = self.questions.get_mut(id.into()) {
-            *question = Default::default();
+            *question = Blank::BLANK;
             (question.ordinal, question.named) = (ordinal, named);
             question.level = IdOf::<S>::of(level.into());
             question.bytes = <S::Width as Width>::Count::of(length as u32);
@@ -308,7 +308,7 @@ impl<S: Storage> Session<S> {
 
     /// Whether a call could be made now, as far as ids and output go.
     pub fn can_call(&self) -> bool {
-        self.ended.is_none() && self.peer.as_ref().is_some_and(|peer| self.free_question_id_exists(peer.limits.answers))
+        self.ended.is_none() && self.peer().is_some_and(|peer| self.free_question_id_exists(peer.limits.answers))
     }
 
     /// Whether [`Self::poll_ready`] has a call to give.

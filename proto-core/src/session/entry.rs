@@ -5,6 +5,7 @@ use core::num::NonZeroU8;
 
 use super::bits::in_bits;
 use super::list::Linked;
+use super::storage::Blank;
 use super::time::{Clock, Due};
 use super::width::{Number, Width};
 use crate::message::{Consequence, DownReason, ErrorCode, FinishMode, MAX_ANSWERS_NAMED};
@@ -26,7 +27,7 @@ impl ObjectKey {
 ///                       └──── abort ───► free                  ▲────── sent again ──────────┘
 ///  on the wire ── revoke ──► tombstone ── freed, polled ──► tombstone without an object ── Release ──► free
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Export<W: Width> {
     /// Of the handles that name it now or, off the wire, that will next.
     pub(crate) generation: u16,
@@ -53,6 +54,21 @@ in_bits! { Export, bits: u8 {
     /// Whether the peer may hold it.
     wire, set_wire: bool = 2;
 } }
+
+impl<W: Width> Blank for Export<W> {
+    const BLANK: Self = Self {
+        generation: 0,
+        born: 0,
+        bits: 0,
+        dead: Death::NONE,
+        scope: Scope::NONE,
+        holds: W::Count::ZERO,
+        key: ObjectKey(0),
+        last_sent: 0,
+        next: W::Slot::ZERO,
+        also: W::Slot::ZERO,
+    };
+}
 
 impl<W: Width> Export<W> {
     /// Whether nobody holds its object any more: a tombstone holds none.
@@ -97,6 +113,8 @@ pub(crate) enum ExportState {
 pub(crate) struct Death(Option<NonZeroU8>);
 
 impl Death {
+    pub const NONE: Self = Self(None);
+
     pub fn of(reason: DownReason) -> Self {
         Self(NonZeroU8::MIN.checked_add(reason.number()))
     }
@@ -111,6 +129,8 @@ impl Death {
 pub(crate) struct Scope<N>(N);
 
 impl<N: Number> Scope<N> {
+    pub const NONE: Self = Self(N::ZERO);
+
     /// No scope for the highest id, which no call has.
     pub fn of(call: u16) -> Self {
         Self(N::of(call.wrapping_add(1).into()))
@@ -126,7 +146,7 @@ impl<N: Number> Scope<N> {
 }
 
 /// One of the peer's objects that we hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Import<W: Width> {
     pub(crate) generation: u16,
     pub(crate) live: bool,
@@ -141,6 +161,18 @@ pub struct Import<W: Width> {
     /// In the list of what its scope's call was lent; or else in that of marks, which release it if it has no holds left
     /// (REL-1), or of those with a Down to be told. 0 if in none.
     next: W::Slot,
+}
+
+impl<W: Width> Blank for Import<W> {
+    const BLANK: Self = Self {
+        generation: 0,
+        live: false,
+        dead: Death::NONE,
+        epoch: 0,
+        scope: Scope::NONE,
+        holds: W::Count::ZERO,
+        next: W::Slot::ZERO,
+    };
 }
 
 impl<W: Width> Import<W> {
@@ -160,7 +192,7 @@ impl<W: Width> Import<W> {
 /// ```text
 ///  free ── call ──► open ── Return ──► returned ── Finish sent, nothing depends on it ──► free
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Question<W: Width> {
     bits: u16,
     due_at: u32,
@@ -194,6 +226,20 @@ in_bits! { Question, bits: u16 {
     consequence, set_consequence: Consequence = 11;
 } }
 
+impl<W: Width> Blank for Question<W> {
+    const BLANK: Self = Self {
+        bits: 0,
+        due_at: 0,
+        level: W::Id::ZERO,
+        dependents: W::Id::ZERO,
+        named: Named::NONE,
+        bytes: W::Count::ZERO,
+        ordinal: 0,
+        lent: W::Slot::ZERO,
+        next: W::Id::ZERO,
+    };
+}
+
 impl<W: Width> Question<W> {
     pub(crate) fn due(&self) -> Due {
         Due { clock: self.clock(), at: self.due_at, consequence: self.consequence() }
@@ -221,7 +267,7 @@ pub(crate) enum QuestionState {
 ///                 ├─► waiting ─► ready ─► running    │
 ///                 └─► refused ── Return written ─────┘
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Answer<W: Width> {
     bits: u16,
     /// What belongs to the state: the ordinal of its parent and the end of its time, or what it is refused with, or what it
@@ -254,6 +300,21 @@ in_bits! { Answer, bits: u16 {
     consequence, set_consequence: Consequence = 10;
     target_kind, set_target_kind: TargetKind = 12;
 } }
+
+impl<W: Width> Blank for Answer<W> {
+    const BLANK: Self = Self {
+        bits: 0,
+        words: [0; 2],
+        level: W::Id::ZERO,
+        waiters: W::Id::ZERO,
+        named: Named::NONE,
+        target: W::Slot::ZERO,
+        ordinal: 0,
+        bytes: W::Count::ZERO,
+        lent: W::Slot::ZERO,
+        next: W::Id::ZERO,
+    };
+}
 
 impl<W: Width> Answer<W> {
     pub(crate) fn is(&self, stage: Stage) -> bool {
@@ -426,21 +487,17 @@ pub(crate) enum TargetKind {
     Answer,
 }
 
-/// The ids of the answers that a call names (ANS-2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// The ids of the answers that a call names (ANS-2), each and one more; 0 for none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Named<N>([N; MAX_ANSWERS_NAMED]);
 
-impl<N: Number> Default for Named<N> {
-    fn default() -> Self {
-        Self([N::NONE; MAX_ANSWERS_NAMED])
-    }
-}
-
 impl<N: Number> Named<N> {
-    /// Adds an id, once; false if there are too many.
+    pub const NONE: Self = Self([N::ZERO; MAX_ANSWERS_NAMED]);
+
+    /// Adds an id, once; false if there are too many. The highest id, which no call has, and what is above are not noted.
     pub fn add(&mut self, id: u16) -> bool {
-        let id = N::of(u32::from(id).min(N::NONE.into()));
-        match self.0.iter_mut().find(|have| **have == N::NONE || **have == id) {
+        let id = if u32::from(id) < N::NONE.into() { N::of(u32::from(id) + 1) } else { N::ZERO };
+        match self.0.iter_mut().find(|have| **have == N::ZERO || **have == id) {
             Some(free) => {
                 *free = id;
                 true
@@ -450,7 +507,7 @@ impl<N: Number> Named<N> {
     }
 
     pub fn iter(self) -> impl Iterator<Item = u16> {
-        self.0.into_iter().take_while(|&id| id != N::NONE).map(|id| id.into() as u16)
+        self.0.into_iter().map_while(|id| id.into().checked_sub(1)).map(|id| id as u16)
     }
 }
 

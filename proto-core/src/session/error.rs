@@ -70,6 +70,8 @@ impl fmt::Display for Rule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Ended {
+    /// It has not begun: see [`Session::BLANK`](super::Session::BLANK).
+    NotBegun,
     /// The peer broke a rule.
     PeerFault(Rule),
     /// The peer said Close.
@@ -93,6 +95,7 @@ pub enum Ended {
 impl fmt::Display for Ended {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NotBegun => out.write_str("the session has not begun"),
             Self::PeerFault(rule) => rule.fmt(out),
             Self::PeerClosed(code) => write!(out, "the peer closed the session: {code}"),
             Self::NoCommonVersion => out.write_str("the peer speaks no version that we speak"),

@@ -12,13 +12,17 @@ use super::{Ended, Rule, Session};
 use crate::message::kind;
 
 /// What was said and heard of an end.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Goodbyes {
     /// The host wants the session to end.
     pub leaving: bool,
     /// [`Session::messages`] when each Goodbye was said or heard: any sequenced message makes it void. 0 if there is none.
     said: u64,
     heard: u64,
+}
+
+impl Goodbyes {
+    pub const NONE: Self = Self { leaving: false, said: 0, heard: 0 };
 }
 
 impl<S: Storage> Session<S> {

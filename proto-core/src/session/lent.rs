@@ -5,7 +5,7 @@
 
 use super::entry::Scope;
 use super::list::{pop_lent, push_lent, unlink_lent};
-use super::storage::{Parts, Storage, Table};
+use super::storage::{Blank, Parts, Storage, Table};
 use super::width::Width;
 use super::{Import, Ref, Session};
 use crate::message::Descriptor;
@@ -72,7 +72,7 @@ impl<S: Storage> Session<S> {
                 // The slot may come again in the same generation, if it was sent before the Return arrived. Who still has the
                 // reference that was lent must not take that for it.
                 let epoch = import.epoch.wrapping_add(1);
-                *import = Default::default();
+                *import = Blank::BLANK;
                 import.epoch = epoch;
                 self.live_imports -= 1;
             }

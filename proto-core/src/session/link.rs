@@ -12,7 +12,7 @@
 //! ```
 
 use super::receive::fault;
-use super::storage::{Buffer, Parts, Storage, Table};
+use super::storage::{Blank, Buffer, Parts, Storage, Table};
 use super::{Ended, Question, Rule, Session};
 use crate::codec::{Writer, varint_len};
 use crate::message::{Hello, LinkOffer, Message, Resume, kind};
@@ -99,28 +99,33 @@ struct Due {
 /// The longest message outside the order, with the length before it.
 pub(super) const CONTROL: usize = 2 + 16 + 5 + 10;
 
+impl<P: Parts> Blank for Link<P> {
+    const BLANK: Self = Self {
+        mode: Mode::Off,
+        token: [0; 16],
+        state: State::Up,
+        agreed: false,
+        attempt: 0,
+        hello_acked: false,
+        untold: 0,
+        tell_at: 0,
+        due: Due { resume: false, resumed: false, ack: false, ping: false },
+        asked: false,
+        control: P::Control::BLANK,
+        start: 0,
+        end: 0,
+    };
+}
+
 impl<P: Parts> Link<P> {
-    pub fn new(mode: LinkMode) -> Self {
-        let (mode, token) = match mode {
-            LinkMode::Resume { token, .. } if P::RESUMES => (Mode::Resume, token),
-            LinkMode::Line => (Mode::Line, [0; 16]),
-            _ => (Mode::Off, [0; 16]),
-        };
-        Self {
-            mode,
-            token,
-            state: State::Up,
-            agreed: false,
-            attempt: 0,
-            hello_acked: false,
-            untold: 0,
-            tell_at: u32::MAX,
-            due: Due::default(),
-            asked: false,
-            control: P::Control::new(CONTROL),
-            start: 0,
-            end: 0,
+    pub fn begin(&mut self, mode: LinkMode) {
+        match mode {
+            LinkMode::Resume { token, .. } if P::RESUMES => (self.mode, self.token) = (Mode::Resume, token),
+            LinkMode::Line => self.mode = Mode::Line,
+            _ => {}
         }
+        self.tell_at = u32::MAX;
+        self.control.set_limit(CONTROL);
     }
 
     /// Whether what was transmitted is kept.
@@ -193,7 +198,7 @@ impl<S: Storage> Session<S> {
     ///
     /// A session that has not heard the peer's Hello is kept too by the side that connects: it begins again.
     pub fn park(&mut self) -> bool {
-        let can_wait = self.link.agreed || self.peer.is_none() && self.link.mode == Mode::Resume;
+        let can_wait = self.link.agreed || self.peer().is_none() && self.link.mode == Mode::Resume;
         if !can_wait || self.ended.is_some() {
             self.link_lost();
             return false;
@@ -235,7 +240,7 @@ impl<S: Storage> Session<S> {
     pub fn resume(&mut self) {
         self.link.attempt += 1;
         self.time.heard = true;
-        if self.peer.is_none() {
+        if self.peer().is_none() {
             // Nothing but Hello was ever sent, and the peer may not have got it (LNK-7).
             self.out.rewind();
             self.link.state = State::Up;
@@ -275,7 +280,7 @@ impl<S: Storage> Session<S> {
 
     /// How many messages of the peer have come: its Hello, and the sequenced ones (LNK-2).
     pub fn got(&self) -> u64 {
-        if self.peer.is_some() { self.received + 1 } else { 0 }
+        if self.peer().is_some() { self.received + 1 } else { 0 }
     }
 
     /// The next record that was not transmitted. For whoever drives a line ([`LinkMode::Line`]) instead of
@@ -351,7 +356,7 @@ impl<S: Storage> Session<S> {
                 Ok(())
             }
             Message::SessionGone { incarnation, got } => {
-                let is_same = self.peer.as_ref().is_some_and(|peer| peer.incarnation == incarnation);
+                let is_same = self.peer().is_some_and(|peer| peer.incarnation == incarnation);
                 let ended = if is_same { Ended::SessionGone } else { Ended::PeerRestarted };
                 self.end(ended);
                 if is_same && got > 0 {
@@ -408,7 +413,7 @@ impl<S: Storage> Session<S> {
 
     fn write_control(&mut self) {
         let got = self.got();
-        let token = self.peer.as_ref().and_then(|peer| peer.link).map_or([0; 16], |offer| offer.token);
+        let token = self.peer().and_then(|peer| peer.link).map_or([0; 16], |offer| offer.token);
         let (due, link) = (self.link.due, &mut self.link);
         let mut writer = Writer::new(link.control.bytes_mut().get_mut(1..).unwrap_or_default());
         if due.resume {

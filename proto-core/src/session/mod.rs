@@ -42,7 +42,7 @@ pub use error::{CallError, Ended, ReplyError, Rule, Stale};
 pub use kept::read_kept;
 pub use link::{LinkMode, ResumeRefused, session_gone};
 pub use storage::{
-    All, Buffer, Fixed, FixedBuffer, FixedStore, KeyIndex, Least, Micro, NoIndex, Parts, Storage, Store, Table,
+    All, Blank, Buffer, Fixed, FixedBuffer, FixedStore, KeyIndex, Least, Micro, NoIndex, Parts, Storage, Store, Table,
 };
 #[cfg(feature = "alloc")]
 pub use storage::{Growing, GrowingBuffer, GrowingStore, Host};
@@ -66,7 +66,8 @@ pub const VERSION: u16 = 1;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Session<S: Storage> {
     limits: Limits,
-    peer: Option<Hello>,
+    /// [`NOBODY`] before its Hello.
+    peer: Hello,
     ended: Option<Ended>,
     close_due: bool,
 
@@ -402,81 +403,100 @@ pub struct Tables {
 }
 
 impl<S: Storage> Session<S> {
+    /// A session that has not begun: it is [over](Ended::NotBegun), has nothing to say and takes nothing, until [`Self::begin`].
+    ///
+    /// In fixed storage it is all zeros, so that a static of it takes no flash, and a session that begins there takes no stack.
+    pub const BLANK: Self = Self {
+        limits: NOBODY.limits,
+        peer: NOBODY,
+        ended: Some(Ended::NotBegun),
+        close_due: false,
+        exports: S::Exports::BLANK,
+        keys: S::Keys::BLANK,
+        free_exports: List::EMPTY,
+        freed: List::EMPTY,
+        downs: List::EMPTY,
+        wire_exports: 0,
+        imports: S::Imports::BLANK,
+        marked: List::EMPTY,
+        downed: List::EMPTY,
+        downed_among_marked: false,
+        live_imports: 0,
+        questions: S::Questions::BLANK,
+        free_questions: List::EMPTY,
+        finishing: List::EMPTY,
+        open_questions: 0,
+        question_bytes: 0,
+        answers: S::Answers::BLANK,
+        refused: List::EMPTY,
+        used_answers: 0,
+        queue: List::EMPTY,
+        waiting: 0,
+        ready: 0,
+        parked: 0,
+        cancels: 0,
+        answer_bytes: 0,
+        store: S::Store::BLANK,
+        sent: 0,
+        received: 0,
+        unknown_kinds: 0,
+        refused_kinds: 0,
+        patience: None,
+        time: Time::BLANK,
+        goodbyes: Goodbyes::NONE,
+        out: Outgoing::BLANK,
+        link: Link::BLANK,
+        undelivered: 0,
+    };
+
     /// A session whose Hello is its first output.
     pub fn new(config: Config) -> Self {
+        let mut session = Self::BLANK;
+        session.begin(&config);
+        session
+    }
+
+    /// Begins a session, where another one may have been, of which nothing stays: it must not be asked about that one's calls and
+    /// references any more. Hello is its first output.
+    pub fn begin(&mut self, config: &Config) {
+        *self = Self::BLANK;
         let (slots, calls) = (Slot::<S>::NONE.into().min(Limits::MAX_IMPORTS), IdOf::<S>::NONE.into() as u16);
         let bytes = <S::Width as Width>::Count::NONE.into();
-        let answers = S::Answers::new(config.limits.answers.min(calls).into());
-        let imports = S::Imports::new(config.limits.imports.min(slots) as usize);
-        let store = S::Store::new(config.store_bytes);
+        self.exports.set_limit(config.exports.min(slots) as usize);
+        self.imports.set_limit(config.limits.imports.min(slots) as usize);
+        self.questions.set_limit(config.calls.min(calls).into());
+        self.answers.set_limit(config.limits.answers.min(calls).into());
+        self.store.set_limit(config.store_bytes);
         // Where values are kept each call can wait, whatever it is for; where not, only calls on what is put off have to.
-        let for_itself = answers.limit() * S::Store::OVERHEAD;
-        let call_bytes = if S::KEEPS_VALUES { store.limit().saturating_sub(for_itself) } else { usize::MAX };
+        let for_itself = self.answers.limit() * S::Store::OVERHEAD;
+        let call_bytes = if S::KEEPS_VALUES { self.store.limit().saturating_sub(for_itself) } else { usize::MAX };
         let call_bytes = u32::try_from(call_bytes).unwrap_or(u32::MAX);
-        let limits = Limits {
+        self.limits = Limits {
             max_message: config.limits.max_message.max(Limits::MIN_MESSAGE).min(bytes),
-            imports: u32::try_from(imports.limit()).unwrap_or(Limits::MAX_IMPORTS),
-            answers: u16::try_from(answers.limit()).unwrap_or(u16::MAX),
+            imports: u32::try_from(self.imports.limit()).unwrap_or(Limits::MAX_IMPORTS),
+            answers: u16::try_from(self.answers.limit()).unwrap_or(u16::MAX),
             call_bytes: config.limits.call_bytes.min(call_bytes).min(bytes),
             handles: config.limits.handles,
             levels: config.limits.levels.clamp(1, calls),
         };
-        let link = Link::new(config.link);
-        let mut session = Self {
-            limits,
-            peer: None,
-            ended: None,
-            close_due: false,
-            exports: S::Exports::new(config.exports.min(slots) as usize),
-            keys: S::Keys::default(),
-            free_exports: List::EMPTY,
-            freed: List::EMPTY,
-            downs: List::EMPTY,
-            wire_exports: 0,
-            imports,
-            marked: List::EMPTY,
-            downed: List::EMPTY,
-            downed_among_marked: false,
-            live_imports: 0,
-            questions: S::Questions::new(config.calls.min(calls).into()),
-            free_questions: List::EMPTY,
-            finishing: List::EMPTY,
-            open_questions: 0,
-            question_bytes: 0,
-            answers,
-            refused: List::EMPTY,
-            used_answers: 0,
-            queue: List::EMPTY,
-            waiting: 0,
-            ready: 0,
-            parked: 0,
-            cancels: 0,
-            answer_bytes: 0,
-            store,
-            sent: 0,
-            received: 0,
-            unknown_kinds: 0,
-            refused_kinds: 0,
-            patience: config.patience,
-            time: Time::START,
-            goodbyes: Goodbyes::default(),
-            out: Outgoing::new(config.out_bytes.min(bytes as usize), link.keeps()),
-            link,
-            undelivered: u32::MAX,
-        };
-        session.export_directory();
-        let link = session.link_offer(config.link);
-        session.write_hello(Hello {
+        self.ended = None;
+        self.patience = config.patience;
+        self.time.begin();
+        self.link.begin(config.link);
+        self.out.begin(config.out_bytes.min(bytes as usize), self.link.keeps());
+        self.undelivered = u32::MAX;
+        self.export_directory();
+        let link = self.link_offer(config.link);
+        self.write_hello(Hello {
             version_min: VERSION,
             version_max: VERSION,
             features: link.map_or(0, |_| feature::LINK) | config.patience.map_or(0, |_| feature::KEEPALIVE),
-            limits,
+            limits: self.limits,
             peer: config.peer,
             incarnation: config.incarnation,
             link,
             patience: config.patience.unwrap_or(0),
         });
-        session
     }
 
     /// What this side announced.
@@ -486,7 +506,8 @@ impl<S: Storage> Session<S> {
 
     /// The peer's Hello, once it came.
     pub fn peer(&self) -> Option<&Hello> {
-        self.peer.as_ref()
+        // No version is 0 (HEL-3).
+        (self.peer.version_min != 0).then_some(&self.peer)
     }
 
     /// Why the session is over, if it is.
@@ -605,7 +626,7 @@ impl<S: Storage> Session<S> {
 
     /// The peer's limits; before its Hello, ours, since nothing is sent then.
     fn peer_limits(&self) -> &Limits {
-        self.peer.as_ref().map_or(&self.limits, |peer| &peer.limits)
+        self.peer().map_or(&self.limits, |peer| &peer.limits)
     }
 
     /// A sequenced message was written: it has its ordinal (MSG-2).
@@ -646,6 +667,18 @@ impl Session<Host> {
 /// What a key takes in its index.
 #[cfg(feature = "alloc")]
 const OF_A_KEY: usize = 24;
+
+/// Not a Hello: it names no version.
+const NOBODY: Hello = Hello {
+    version_min: 0,
+    version_max: 0,
+    features: 0,
+    limits: Limits { max_message: 0, imports: 0, answers: 0, call_bytes: 0, handles: 0, levels: 0 },
+    peer: Uuid::nil(),
+    incarnation: 0,
+    link: None,
+    patience: 0,
+};
 
 /// The store's number for a waiting call and for a kept result of the same id.
 fn parked_key(id: u16) -> u32 {

@@ -9,7 +9,7 @@
 
 use core::hash::{Hash, Hasher};
 
-use super::storage::Buffer;
+use super::storage::{Blank, Buffer};
 use crate::codec::{Writer, move_down, varint_len};
 use crate::frame::{Split, split};
 use crate::message::Message;
@@ -45,13 +45,28 @@ pub(crate) enum AppendError {
 /// Writes a body; it may be run more than once.
 pub(crate) type WriteBody<'w> = &'w mut dyn for<'b> FnMut(Writer<'b>) -> Result<Writer<'b>, ValueError>;
 
+impl<B: Buffer> Blank for Outgoing<B> {
+    const BLANK: Self = Self {
+        buffer: B::BLANK,
+        limit: 0,
+        keeps: false,
+        start: 0,
+        whole: 0,
+        next: 0,
+        end: 0,
+        kept: 0,
+        unsent: 0,
+        again: 0,
+    };
+}
+
 impl<B: Buffer> Outgoing<B> {
     /// If it keeps records, a buffer that can grow has room for twice what may be kept, so that it is not moved to the front
     /// each time that a record is appended.
-    pub fn new(limit: usize, keeps: bool) -> Self {
-        let buffer = B::new(if keeps { limit.saturating_mul(2) } else { limit });
-        let limit = limit.min(buffer.limit());
-        Self { buffer, limit, keeps, start: 0, whole: 0, next: 0, end: 0, kept: 0, unsent: 0, again: 0 }
+    pub fn begin(&mut self, limit: usize, keeps: bool) {
+        self.buffer.set_limit(if keeps { limit.saturating_mul(2) } else { limit });
+        self.limit = limit.min(self.buffer.limit());
+        self.keeps = keeps;
     }
 
     /// Bytes that may be kept or wait.

@@ -2,7 +2,7 @@
 
 use super::entry::QuestionState;
 use super::receive::fault;
-use super::storage::{Parts, Storage, Table};
+use super::storage::{Blank, Parts, Storage, Table};
 use super::time::Clock;
 use super::width::Number;
 use super::{CallError, Ended, Event, Outcome, Question, Return, Rule, Session};
@@ -92,7 +92,7 @@ impl<S: Storage> Session<S> {
             && !question.late()
             && (!question.pipelined() || question.finished());
         if over {
-            *question = Default::default();
+            *question = Blank::BLANK;
             self.open_questions -= 1;
             self.free_questions.push_front(&mut self.questions, id.into());
         }

@@ -25,7 +25,7 @@ impl<S: Storage> Session<S> {
             return self.on_resumed(body).map(|()| None);
         }
         let is_hello = body.first().is_some_and(|head| head & kind::MASK == kind::HELLO);
-        if is_hello != self.peer.is_none() {
+        if is_hello != self.peer().is_none() {
             return Err(fault(Rule::HelloFirst));
         }
         if is_hello && body.len() > Hello::MAX_LENGTH {
@@ -91,7 +91,7 @@ impl<S: Storage> Session<S> {
         if !(hello.version_min..=hello.version_max).contains(&VERSION) {
             return Err(Ended::NoCommonVersion);
         }
-        self.peer = Some(hello);
+        self.peer = hello;
         self.link_agreed(&hello);
         self.begin_keepalive(&hello);
         Ok(Event::Ready)

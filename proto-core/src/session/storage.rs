@@ -13,10 +13,16 @@ use super::entry::{Answer, Export, Import, ObjectKey, Question};
 use super::link::CONTROL;
 use super::width::{Narrow, Width};
 
+/// What has a form in which nothing is in it. That is all zeros, as far as it is in place, so that a static of it takes no flash.
+pub trait Blank {
+    /// That form.
+    const BLANK: Self;
+}
+
 /// A run of entries, addressed by number, that never shrinks.
-pub trait Table<T: Default>: Clone + Eq + Hash + Debug {
-    /// An empty table that may hold `limit` entries, or fewer if it has less room.
-    fn new(limit: usize) -> Self;
+pub trait Table<T: Blank>: Blank + Clone + Eq + Hash + Debug {
+    /// How many entries it may hold, or fewer if it has less room: told once, when it is blank.
+    fn set_limit(&mut self, limit: usize);
     /// How many entries there may ever be.
     fn limit(&self) -> usize;
     /// How many there are.
@@ -25,16 +31,16 @@ pub trait Table<T: Default>: Clone + Eq + Hash + Debug {
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
-    /// An entry. One that [`Self::grow`] has not given yet is none or a default one.
+    /// An entry. One that [`Self::grow`] has not given yet is none or a blank one.
     fn get(&self, index: u32) -> Option<&T>;
     /// An entry, to change it.
     fn get_mut(&mut self, index: u32) -> Option<&mut T>;
-    /// Appends a default entry and tells its number; None if the table is full. Nothing has changed then.
+    /// Appends a blank entry and tells its number; None if the table is full. Nothing has changed then.
     fn grow(&mut self) -> Option<u32>;
 }
 
 /// Finds an object's slot by its key.
-pub trait KeyIndex: Clone + Eq + Hash + Debug + Default {
+pub trait KeyIndex: Blank + Clone + Eq + Hash + Debug {
     /// Whether [`Self::find`] knows; if not, the session looks through the table.
     const INDEXED: bool;
     /// Notes a key's slot.
@@ -46,9 +52,9 @@ pub trait KeyIndex: Clone + Eq + Hash + Debug + Default {
 }
 
 /// Holds a few runs of bytes by number: calls that wait, results that are kept.
-pub trait Store: Clone + Eq + Hash + Debug {
-    /// An empty store of `limit` bytes, or fewer if it has less room.
-    fn new(limit: usize) -> Self;
+pub trait Store: Blank + Clone + Eq + Hash + Debug {
+    /// How many bytes it may hold, or fewer if it has less room: told once, when it is blank.
+    fn set_limit(&mut self, limit: usize);
     /// Bytes that it may ever hold, what it needs for itself included.
     fn limit(&self) -> usize;
     /// Bytes that are free now.
@@ -66,9 +72,9 @@ pub trait Store: Clone + Eq + Hash + Debug {
 }
 
 /// Contiguous bytes for output.
-pub trait Buffer: Clone + Eq + Hash + Debug {
-    /// A buffer that may grow to `limit` bytes, or has fewer.
-    fn new(limit: usize) -> Self;
+pub trait Buffer: Blank + Clone + Eq + Hash + Debug {
+    /// How many bytes it may grow to, or fewer if it has less room: told once, when it is blank.
+    fn set_limit(&mut self, limit: usize);
     /// Bytes that it may ever have.
     fn limit(&self) -> usize;
     /// The bytes.
@@ -185,13 +191,13 @@ pub struct Fixed<T, const N: usize> {
     limit: u16,
 }
 
-impl<T: Default + Clone + Eq + Hash + Debug, const N: usize> Table<T> for Fixed<T, N> {
-    fn new(limit: usize) -> Self {
-        Self {
-            entries: core::array::from_fn(|_| T::default()),
-            length: 0,
-            limit: u16::try_from(limit.min(N)).unwrap_or(u16::MAX),
-        }
+impl<T: Blank, const N: usize> Blank for Fixed<T, N> {
+    const BLANK: Self = Self { entries: [const { T::BLANK }; N], length: 0, limit: 0 };
+}
+
+impl<T: Blank + Clone + Eq + Hash + Debug, const N: usize> Table<T> for Fixed<T, N> {
+    fn set_limit(&mut self, limit: usize) {
+        self.limit = u16::try_from(limit.min(N)).unwrap_or(u16::MAX);
     }
 
     fn limit(&self) -> usize {
@@ -222,6 +228,10 @@ impl<T: Default + Clone + Eq + Hash + Debug, const N: usize> Table<T> for Fixed<
 /// No index: a table of a few entries is looked through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct NoIndex;
+
+impl Blank for NoIndex {
+    const BLANK: Self = Self;
+}
 
 impl KeyIndex for NoIndex {
     const INDEXED: bool = false;
@@ -256,13 +266,15 @@ impl<const N: usize> FixedStore<N> {
     }
 }
 
+impl<const N: usize> Blank for FixedStore<N> {
+    const BLANK: Self = Self { bytes: [0; N], used: 0 };
+}
+
 impl<const N: usize> Store for FixedStore<N> {
     const OVERHEAD: usize = 8;
     const HOLDS: bool = N > 0;
 
-    fn new(_: usize) -> Self {
-        Self { bytes: [0; N], used: 0 }
-    }
+    fn set_limit(&mut self, _: usize) {}
 
     fn limit(&self) -> usize {
         N
@@ -317,10 +329,12 @@ impl<const N: usize> Hash for FixedStore<N> {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FixedBuffer<const N: usize>([u8; N]);
 
+impl<const N: usize> Blank for FixedBuffer<N> {
+    const BLANK: Self = Self([0; N]);
+}
+
 impl<const N: usize> Buffer for FixedBuffer<N> {
-    fn new(_: usize) -> Self {
-        Self([0; N])
-    }
+    fn set_limit(&mut self, _: usize) {}
 
     fn limit(&self) -> usize {
         N
@@ -348,7 +362,9 @@ mod growing {
     use alloc::vec::Vec;
 
     use super::super::width::Wide;
-    use super::{Answer, Buffer, Debug, Export, Hash, Import, KeyIndex, ObjectKey, Question, Storage, Store, Table};
+    use super::{
+        Answer, Blank, Buffer, Debug, Export, Hash, Import, KeyIndex, ObjectKey, Question, Storage, Store, Table,
+    };
 
     /// Grows on the heap, each table to the bound it was given.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -374,9 +390,13 @@ mod growing {
         limit: usize,
     }
 
-    impl<T: Default + Clone + Eq + Hash + Debug> Table<T> for Growing<T> {
-        fn new(limit: usize) -> Self {
-            Self { entries: Vec::new(), limit }
+    impl<T> Blank for Growing<T> {
+        const BLANK: Self = Self { entries: Vec::new(), limit: 0 };
+    }
+
+    impl<T: Blank + Clone + Eq + Hash + Debug> Table<T> for Growing<T> {
+        fn set_limit(&mut self, limit: usize) {
+            self.limit = limit;
         }
 
         fn limit(&self) -> usize {
@@ -405,7 +425,7 @@ mod growing {
                 let more = length.max(4).min(self.limit - length);
                 self.entries.try_reserve_exact(more).ok()?;
             }
-            self.entries.push(T::default());
+            self.entries.push(T::BLANK);
             u32::try_from(length).ok()
         }
     }
@@ -415,6 +435,10 @@ mod growing {
         pub(crate) fn memory(&self) -> usize {
             self.entries.capacity() * size_of::<T>()
         }
+    }
+
+    impl Blank for BTreeMap<ObjectKey, u32> {
+        const BLANK: Self = Self::new();
     }
 
     impl KeyIndex for BTreeMap<ObjectKey, u32> {
@@ -441,12 +465,16 @@ mod growing {
         limit: usize,
     }
 
+    impl Blank for GrowingStore {
+        const BLANK: Self = Self { runs: BTreeMap::new(), used: 0, limit: 0 };
+    }
+
     impl Store for GrowingStore {
         const OVERHEAD: usize = 0;
         const HOLDS: bool = true;
 
-        fn new(limit: usize) -> Self {
-            Self { runs: BTreeMap::new(), used: 0, limit }
+        fn set_limit(&mut self, limit: usize) {
+            self.limit = limit;
         }
 
         fn limit(&self) -> usize {
@@ -501,9 +529,13 @@ mod growing {
         }
     }
 
+    impl Blank for GrowingBuffer {
+        const BLANK: Self = Self { bytes: Vec::new(), limit: 0 };
+    }
+
     impl Buffer for GrowingBuffer {
-        fn new(limit: usize) -> Self {
-            Self { bytes: Vec::new(), limit }
+        fn set_limit(&mut self, limit: usize) {
+            self.limit = limit;
         }
 
         fn limit(&self) -> usize {

@@ -4,7 +4,7 @@
 //! all tells when there is something to look for.
 
 use super::entry::{QuestionState, Stage};
-use super::storage::{Storage, Table};
+use super::storage::{Blank, Storage, Table};
 use super::{Answer, Ended, Notice, Question, Session};
 use crate::message::{Consequence, Deadline, ErrorCode, FinishMode, Hello, MAX_REMAINING, feature};
 
@@ -55,19 +55,25 @@ const NEVER: u64 = u64::MAX;
 /// is noticed at the next (TIM-5).
 const LOOKS: u32 = 4;
 
-impl Time {
-    pub const START: Self = Self {
+impl Blank for Time {
+    const BLANK: Self = Self {
         now: 0,
         fresh: 0,
-        due: NEVER,
+        due: 0,
         late: 0,
-        listen: NEVER,
-        speak: NEVER,
+        listen: 0,
+        speak: 0,
         heard: false,
         said: false,
         ping_due: false,
         silent: 0,
     };
+}
+
+impl Time {
+    pub fn begin(&mut self) {
+        (self.due, self.listen, self.speak) = (NEVER, NEVER, NEVER);
+    }
 
     /// A deadline for an entry.
     pub fn set(&mut self, deadline: Option<Deadline>) -> Due {
@@ -96,7 +102,7 @@ impl Time {
     }
 
     /// A deadline that had not begun begins.
-    fn begin(&mut self, due: Due) -> Option<Due> {
+    fn begin_deadline(&mut self, due: Due) -> Option<Due> {
         if due.clock != Clock::Not {
             return None;
         }
@@ -179,7 +185,7 @@ impl<S: Storage> Session<S> {
                 return;
             }
             let Some(question) = self.questions.get_mut(id) else { continue };
-            if let Some(due) = self.time.begin(question.due()) {
+            if let Some(due) = self.time.begin_deadline(question.due()) {
                 question.set_due(due);
                 left -= 1;
             }
@@ -189,7 +195,7 @@ impl<S: Storage> Session<S> {
                 return;
             }
             let Some(answer) = self.answers.get_mut(id) else { continue };
-            if let Some(due) = self.time.begin(answer.due()) {
+            if let Some(due) = self.time.begin_deadline(answer.due()) {
                 answer.set_due(due);
                 left -= 1;
             }
@@ -267,7 +273,7 @@ impl<S: Storage> Session<S> {
     }
 
     fn look_whether_said(&mut self) {
-        let next = self.next_look(self.peer.map_or(0, |peer| peer.patience));
+        let next = self.next_look(self.peer().map_or(0, |peer| peer.patience));
         let is_first = core::mem::replace(&mut self.time.speak, next) == 0;
         let was_said = core::mem::take(&mut self.time.said);
         // Where output waits the peer does not read: a Ping behind it says nothing more.

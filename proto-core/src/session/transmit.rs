@@ -3,7 +3,7 @@
 
 use super::entry::{Fate, Settled};
 use super::outgoing::{AppendError, WriteBody};
-use super::storage::{Parts, Storage, Table};
+use super::storage::{Blank, Parts, Storage, Table};
 use super::{Ended, Session};
 use crate::codec::Writer;
 use crate::message::{self, CloseCode, ErrorCode, Hello, Limits, Return, kind};
@@ -82,7 +82,7 @@ impl<S: Storage> Session<S> {
         let due = self.lists_are_due() || self.unknown_kinds != 0;
         let due = due && !self.is_said() || self.time.ping_due || self.goodbye_due();
         let of_link = self.link.has_control();
-        self.output_len() > 0 || of_link || self.close_due || self.peer.is_some() && self.ended.is_none() && due
+        self.output_len() > 0 || of_link || self.close_due || self.peer().is_some() && self.ended.is_none() && due
     }
 
     /// Whether refusals, Finishes, Releases or Downs are to be written.
@@ -149,7 +149,7 @@ impl<S: Storage> Session<S> {
     pub(super) fn pump(&mut self) {
         if self.ended.is_some() {
             self.pump_close();
-        } else if self.peer.is_some() {
+        } else if self.peer().is_some() {
             // Behind a Goodbye comes nothing, until something arrives that makes it void (CLS-2).
             let _ = self.is_said()
                 || self.pump_unimplemented() && self.pump_refusals() && self.pump_entries() && self.pump_goodbye();
@@ -189,9 +189,10 @@ impl<S: Storage> Session<S> {
             | Ended::SessionGone
             | Ended::PeerRestarted
             | Ended::Silent
-            | Ended::Done => return,
+            | Ended::Done
+            | Ended::NotBegun => return,
         };
-        let max = self.peer.as_ref().map_or(Limits::MIN_MESSAGE, |peer| peer.limits.max_message) as usize;
+        let max = self.peer().map_or(Limits::MIN_MESSAGE, |peer| peer.limits.max_message) as usize;
         let mut append = |text: &str| {
             self.out.append(max, 0, &mut |mut writer| {
                 writer.byte(kind::CLOSE);
@@ -332,7 +333,7 @@ impl<S: Storage> Session<S> {
         if import.live && !import.is_held() {
             message::write_release_entry(writer, slot, import.generation);
             let epoch = import.epoch;
-            *import = Default::default();
+            *import = Blank::BLANK;
             import.epoch = epoch;
             self.live_imports -= 1;
         }

@@ -35,6 +35,8 @@ impl Width for Narrow {
 
 /// A number as it stands in an entry.
 pub trait Number: Copy + Ord + Hash + Debug + Default + Into<u32> {
+    /// The least.
+    const ZERO: Self;
     /// The highest. As the number of an entry it stands for none.
     const NONE: Self;
 
@@ -59,6 +61,7 @@ pub trait Number: Copy + Ord + Hash + Debug + Default + Into<u32> {
 macro_rules! numbers {
     ($($number:ty)+) => {
         $(impl Number for $number {
+            const ZERO: Self = 0;
             const NONE: Self = Self::MAX;
 
             #[inline]

@@ -5,17 +5,18 @@
 
 use farref_core::frame::{PREAMBLE, PreambleScanner, Scan, Split, split};
 use farref_core::session::{Event, LinkMode};
-use farref_size::lamp::{Device, Lamp, device, notice, serve};
+use farref_size::lamp::{Device, Lamp, begin, notice, serve};
 use farref_size::{MAX_MESSAGE, Uart};
-use static_cell::{ConstStaticCell, StaticCell};
+use static_cell::ConstStaticCell;
 
 static RECEIVED: ConstStaticCell<[u8; MAX_MESSAGE + 8]> = ConstStaticCell::new([0; MAX_MESSAGE + 8]);
-static DEVICE: StaticCell<Device> = StaticCell::new();
+static DEVICE: ConstStaticCell<Device> = ConstStaticCell::new(Device::BLANK);
 
 farref_size::start!(program);
 
 fn program() -> ! {
-    if let (Some(device), Some(received)) = (DEVICE.try_init_with(|| device(LinkMode::Off)), RECEIVED.try_take()) {
+    if let (Some(device), Some(received)) = (DEVICE.try_take(), RECEIVED.try_take()) {
+        begin(device, LinkMode::Off);
         run(device, received);
     }
     loop {

@@ -6,17 +6,17 @@
 use farref_core::frame::serial::{CHECK, Decoder};
 use farref_core::link::serial::{Config, SerialLink};
 use farref_core::session::{Event, LinkMode};
-use farref_size::lamp::{Device, Lamp, device, notice, serve};
+use farref_size::lamp::{Device, Lamp, begin, notice, serve};
 use farref_size::{MAX_MESSAGE, Uart, now, random};
 use static_cell::{ConstStaticCell, StaticCell};
 
 const PAYLOAD: usize = SerialLink::payload_len(MAX_MESSAGE) + CHECK;
 const FRAME: usize = SerialLink::frame_len(MAX_MESSAGE);
 
-static DECODER: StaticCell<Decoder<[u8; PAYLOAD]>> = StaticCell::new();
+static DECODER: ConstStaticCell<Decoder<[u8; PAYLOAD]>> = ConstStaticCell::new(Decoder::new([0; PAYLOAD]));
 static FRAMES: ConstStaticCell<[u8; FRAME]> = ConstStaticCell::new([0; FRAME]);
 static LINK: StaticCell<SerialLink> = StaticCell::new();
-static DEVICE: StaticCell<Device> = StaticCell::new();
+static DEVICE: ConstStaticCell<Device> = ConstStaticCell::new(Device::BLANK);
 
 /// All that a session on a line keeps from one moment to the next: tables, output, which is what may have to be sent again, some
 /// room for calls that wait, the link, and the frame that comes in. A frame that goes out is gone when it was written.
@@ -29,11 +29,12 @@ farref_size::start!(program);
 
 fn program() -> ! {
     if let (Some(device), Some(link), Some(decoder), Some(frame)) = (
-        DEVICE.try_init_with(|| device(LinkMode::Line)),
+        DEVICE.try_take(),
         LINK.try_init_with(|| SerialLink::new(Config::default(), random())),
-        DECODER.try_init_with(|| Decoder::new([0; PAYLOAD])),
+        DECODER.try_take(),
         FRAMES.try_take(),
     ) {
+        begin(device, LinkMode::Line);
         run(device, link, decoder, frame);
     }
     loop {
