@@ -90,10 +90,10 @@ fn a_call_that_crosses_the_withdrawal_or_waits_for_its_turn_is_refused() {
     // One call at a time: the second has not started when the object goes.
     let second = held.start_op(farref_pipe::Op::Call, Args::default()).expect("a call");
     client.root().invoke("give", ()).expect("it has come by now");
-    assert!(server.revoke(&object, DownReason::Other(9)));
+    assert!(server.revoke(&object, DownReason::from_number(9)));
     let refused = second.wait().expect_err("it never starts");
     assert_eq!(refused, Error::Refused(ErrorCode::Revoked, vec![9.into()]));
-    assert_eq!(refused.down(), Some(DownReason::Other(9)));
+    assert_eq!(refused.down(), Some(DownReason::from_number(9)));
     go_on.send(()).expect("it waits");
     assert_eq!(first.wait(), Ok(7.into()), "what runs goes on");
     drop(held);

@@ -127,9 +127,10 @@ pub fn written(result: io::Result<()>) -> Result<(), Failure> {
 
 /// Whether the expression is at fault, so that it helps to point at the place.
 pub fn blames_expression(error: &Error) -> bool {
-    use ErrorCode::{BadArguments, NoSuchMember, Unsupported};
     match error {
-        Error::Refused(code, _) => matches!(code, BadArguments | NoSuchMember | Unsupported),
+        Error::Refused(code, _) => {
+            matches!(*code, ErrorCode::BadArguments | ErrorCode::NoSuchMember | ErrorCode::Unsupported)
+        }
         Error::NotMade(reason) => !matches!(reason, CallError::Ended(_) | CallError::NotReady),
         _ => false,
     }

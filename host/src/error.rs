@@ -100,7 +100,7 @@ impl Error {
         match self {
             Self::Raised(_) | Self::Ended(_) | Self::DeadlineExceeded => true,
             Self::Refused(code, _) => !matches!(
-                code,
+                *code,
                 ErrorCode::NoSuchObject
                     | ErrorCode::NoSuchMember
                     | ErrorCode::Unsupported
@@ -156,7 +156,7 @@ fn refused(out: &mut fmt::Formatter<'_>, code: ErrorCode, detail: Option<&Value>
         (ErrorCode::NoSuchMember, None) => write!(out, "no such member: {}", number.unwrap_or(-1)),
         (ErrorCode::NoSuchObject, _) => out.write_str("the object is gone"),
         (ErrorCode::Unsupported, _) => {
-            let op = number.and_then(|number| farref_core::message::Op::from_number(number as u64));
+            let op = number.and_then(|number| u32::try_from(number).ok()).map(farref_core::message::Op::from_number);
             match op {
                 Some(op) => write!(out, "the object does not support {op}"),
                 None => out.write_str("the object does not support this"),

@@ -376,7 +376,7 @@ fn ask(members: &[Member], op: Op, mut args: Args) -> Result<Option<(Action<'_>,
         (Op::Force, None, _) => Action::Force,
         (Op::Upgrade, None, _) => Action::Upgrade,
         (Op::Describe, None, _) => return Ok(None),
-        (Op::Other(_), ..) => return Err(Error::unsupported(op)),
+        _ if op.name().is_none() => return Err(Error::unsupported(op)),
         _ => return Err(wrong()),
     };
     if operands.next().is_some() {

@@ -641,7 +641,7 @@ fn perform(object: &mut dyn Object, op: Op, place: usize, args: &Arguments<'_>, 
         return reply.finish(Some(ErrorCode::AccessDenied), &[], &mut |writer| writer.str("read only"));
     }
     let action = match (op, first.unwrap_or(Value::None)) {
-        (Op::Other(_), _) => return reply.unsupported(),
+        _ if op.name().is_none() => return reply.unsupported(),
         _ if count != expected => return bad_operands(reply),
         (Op::CallMethod, _) => Action::Method(place),
         (Op::Call, _) => Action::Call,
@@ -661,7 +661,7 @@ fn perform(object: &mut dyn Object, op: Op, place: usize, args: &Arguments<'_>, 
         (Op::Hash, _) => Action::Hash,
         (Op::Force, _) => Action::Force,
         (Op::Upgrade, _) => Action::Upgrade,
-        (Op::Next | Op::Text | Op::Describe, _) => return bad_operands(reply),
+        _ => return bad_operands(reply),
     };
     object.perform(action, args, reply)
 }

@@ -448,7 +448,7 @@ fn unknown_codes_and_exceptions_are_kept() {
     let put_off = sim.root(A, "later");
     let question = sim.call(A, Call::new(Callee::Import(put_off), Op::Call), &[]);
     sim.run();
-    let failure = Failure { code: ErrorCode::Other(29), values: vec![int(1), "why".into()] };
+    let failure = Failure { code: ErrorCode::from_number(29), values: vec![int(1), "why".into()] };
     sim.sides[B].fail(postponed.next().unwrap(), &failure);
     sim.run();
     assert_eq!(sim.returned(A, question).outcome, Err(failure));

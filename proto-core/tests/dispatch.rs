@@ -117,7 +117,9 @@ fn c23_the_directory_lists_its_names() {
 #[test]
 fn what_an_object_does_not_do_is_unsupported() {
     let (mut sim, x) = serving(counter());
-    for op in [Op::Call, Op::Length, Op::Iterate, Op::Hash, Op::Force, Op::Text, Op::Other(17), Op::Other(63)] {
+    for op in
+        [Op::Call, Op::Length, Op::Iterate, Op::Hash, Op::Force, Op::Text, Op::from_number(17), Op::from_number(63)]
+    {
         let failure = sim.get(A, x, op, &[]).unwrap_err();
         assert_eq!(failure, Failure { code: ErrorCode::Unsupported, values: vec![int(op.number() as i64)] });
     }

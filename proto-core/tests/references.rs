@@ -524,7 +524,7 @@ fn loans_end_with_every_return() {
     let gate_of = sim.root(A, "gate");
     let lend = |sim: &mut Sim<Host>| reference(Ref::Borrowed(sim.sides[A].add(echo())));
     let lent = lend(&mut sim);
-    assert_eq!(code(sim.get(A, gate_of, Op::Other(50), &[lent])), ErrorCode::Unsupported);
+    assert_eq!(code(sim.get(A, gate_of, Op::from_number(50), &[lent])), ErrorCode::Unsupported);
     let promise = sim.call(A, Call::new(Callee::Import(gate_of), Op::Call).pipelined(), &[]);
     let lent = lend(&mut sim);
     let waiting = sim.call(A, Call::new(Callee::Promise(promise), Op::Call), &[lent]);

@@ -355,7 +355,7 @@ fn an_object_that_is_held_and_sent_again_is_not_freed() {
 fn the_references_of_a_refused_call_go_back() {
     let (mut sim, make) = makers();
     let key = sim.sides[A].add(counter());
-    let ops = [Op::GetAttr, Op::Iterate, Op::Other(50), Op::member(9)];
+    let ops = [Op::GetAttr, Op::Iterate, Op::from_number(50), Op::member(9)];
     for op in ops {
         let failed = sim.get(A, make, op, &[reference(Ref::Local(key)), reference(Ref::Local(key))]);
         assert!(failed.is_err(), "{op}");

@@ -228,7 +228,7 @@ impl Program {
     fn more(&mut self, input: &mut Input<'_>) {
         let how = input.byte();
         let key = ObjectKey(u32::from(how >> 3 & 3));
-        let reasons = [DownReason::Gone, DownReason::Revoked, DownReason::PeerLost, DownReason::Other(9)];
+        let reasons = [DownReason::Gone, DownReason::Revoked, DownReason::PeerLost, DownReason::from_number(9)];
         match how & 7 {
             0 | 1 => drop(self.session.revoke(key, reasons[usize::from(how >> 6)])),
             2 | 3 => {

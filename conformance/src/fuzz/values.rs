@@ -6,7 +6,7 @@ use farref_core::value::{Outcome, OwnedValue, Top, Value, ValueWriter, Values, o
 
 /// What a value that is kept can do, and two things that it cannot (OPS-5).
 const OPS: [Op; 8] =
-    [Op::Length, Op::GetItem, Op::Contains, Op::Equals, Op::Text, Op::Force, Op::Iterate, Op::Other(40)];
+    [Op::Length, Op::GetItem, Op::Contains, Op::Equals, Op::Text, Op::Force, Op::Iterate, Op::from_number(40)];
 
 /// The first byte says where the values stand and how many handles their message lists. What is accepted has this one
 /// encoding (VAL-1): written again from what was read, by walking and by way of memory of its own, it is the same bytes.

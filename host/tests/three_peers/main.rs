@@ -318,12 +318,12 @@ fn three_peers_a_far_object_is_withdrawn() {
         });
         let time = net.random.below(60);
         net.run_for(time);
-        assert!(net.connection(FAR, 1).revoke(&log.the_one(), DownReason::Other(9)));
+        assert!(net.connection(FAR, 1).revoke(&log.the_one(), DownReason::from_number(9)));
         net.run();
-        assert_eq!(*lock(&monitor), Some(Lost::Down(DownReason::Other(9))));
+        assert_eq!(*lock(&monitor), Some(Lost::Down(DownReason::from_number(9))));
         match lock(&call).take().expect("it has ended") {
             Ok(value) => assert_eq!((value, log.is_done(1)), (1.into(), true)),
-            Err(error) => assert_eq!((error.down(), log.has_started(1)), (Some(DownReason::Other(9)), false)),
+            Err(error) => assert_eq!((error.down(), log.has_started(1)), (Some(DownReason::from_number(9)), false)),
         }
         // Asked for again it is another reference.
         let root = net.connection(NEAR, 0).root();

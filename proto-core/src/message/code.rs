@@ -2,38 +2,31 @@
 
 use core::fmt;
 
+/// A number of the wire, some of which have a name. Others are kept as they are (ERR-1, OPS-1).
 macro_rules! numbered {
-    ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $number:literal,)+ }) => {
+    ($(#[$about:meta])* $name:ident($number:ty) { $($(#[$doc:meta])* $known:ident = $value:literal,)+ }) => {
         $(#[$about])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        #[non_exhaustive]
-        pub enum $name {
-            $($(#[$doc])* $variant,)+
-            /// A number without a name here (ERR-1, OPS-1).
-            Other(u32),
-        }
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name($number);
 
+        #[allow(non_upper_case_globals, reason = "they are named as in SPEC.md")]
         impl $name {
-            pub(crate) fn of(number: u32) -> Self {
-                match number {
-                    $($number => Self::$variant,)+
-                    _ => Self::Other(number),
-                }
-            }
-
-            #[cfg_attr(not(feature = "alloc"), inline(never))]
-            fn known_number(self) -> u32 {
-                match self {
-                    $(Self::$variant => $number,)+
-                    Self::Other(number) => number,
-                }
-            }
+            $($(#[$doc])* pub const $known: Self = Self($value);)+
 
             /// Its name in SPEC.md, if it has one here.
-            pub fn name(self) -> Option<&'static str> {
+            pub const fn name(self) -> Option<&'static str> {
                 match self {
-                    $(Self::$variant => Some(stringify!($variant)),)+
-                    Self::Other(_) => None,
+                    $(Self::$known => Some(stringify!($known)),)+
+                    _ => None,
+                }
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self.name() {
+                    Some(name) => out.write_str(name),
+                    None => write!(out, concat!(stringify!($name), "({})"), self.0),
                 }
             }
         }
@@ -42,7 +35,7 @@ macro_rules! numbered {
 
 numbered! {
     /// What a call does to its target (SPEC section 10).
-    Op {
+    Op(u32) {
         /// Call the object itself.
         Call = 0,
         /// Read an attribute.
@@ -88,25 +81,22 @@ const FIRST_MEMBER: u32 = 64;
 impl Op {
     /// Calls member number so many (OPS-2).
     pub const fn member(index: u16) -> Self {
-        Self::Other(FIRST_MEMBER + index as u32)
+        Self(FIRST_MEMBER + index as u32)
     }
 
     /// The member's number, if this op calls a member by number.
     pub fn as_member(self) -> Option<usize> {
-        match self {
-            Self::Other(number) => usize::try_from(number.checked_sub(FIRST_MEMBER)?).ok(),
-            _ => None,
-        }
+        self.0.checked_sub(FIRST_MEMBER).map(|index| index as usize)
     }
 
-    /// The op of a number; None above 32 bits.
-    pub fn from_number(number: u64) -> Option<Self> {
-        u32::try_from(number).ok().map(Self::of)
+    /// The op of a number.
+    pub const fn from_number(number: u32) -> Self {
+        Self(number)
     }
 
     /// Its number.
-    pub fn number(self) -> u64 {
-        self.known_number().into()
+    pub const fn number(self) -> u64 {
+        self.0 as u64
     }
 }
 
@@ -122,7 +112,7 @@ impl fmt::Display for Op {
 
 numbered! {
     /// Why a call failed (SPEC section 9, with whose fault it is).
-    ErrorCode {
+    ErrorCode(u32) {
         /// The object raised an exception: the one value that comes with it.
         Raised = 0,
         /// The handle is stale, unknown or foreign. Caller's fault.
@@ -164,13 +154,13 @@ numbered! {
 
 impl ErrorCode {
     /// The code of a number.
-    pub fn from_number(number: u32) -> Self {
-        Self::of(number)
+    pub const fn from_number(number: u32) -> Self {
+        Self(number)
     }
 
     /// Its number.
-    pub fn number(self) -> u64 {
-        self.known_number().into()
+    pub const fn number(self) -> u64 {
+        self.0 as u64
     }
 }
 
@@ -185,7 +175,7 @@ impl fmt::Display for ErrorCode {
 
 numbered! {
     /// Why a reference is down (REF-8).
-    DownReason {
+    DownReason(u8) {
         /// The object has come to its own end.
         Gone = 0,
         /// Its owner withdrew it.
@@ -201,32 +191,32 @@ impl DownReason {
     /// The highest number that a reason has: one byte holds it, or that there is none.
     pub const MAX: u8 = 254;
 
-    /// The reason of a number.
-    pub fn from_number(number: u8) -> Self {
-        Self::of(number.into())
+    /// The reason of a number, of [`Self::MAX`] at most.
+    pub const fn from_number(number: u8) -> Self {
+        Self(if number < Self::MAX { number } else { Self::MAX })
     }
 
     /// Its number, [`Self::MAX`] at most.
-    pub fn number(self) -> u8 {
-        u8::try_from(self.known_number()).map_or(Self::MAX, |number| number.min(Self::MAX))
+    pub const fn number(self) -> u8 {
+        self.0
     }
 }
 
 impl fmt::Display for DownReason {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
+        match *self {
             Self::Gone => out.write_str("the object is no more"),
             Self::Revoked => out.write_str("the object was withdrawn by its owner"),
             Self::Moved => out.write_str("the object has moved"),
             Self::PeerLost => out.write_str("the object's own peer is lost"),
-            Self::Other(number) => write!(out, "the object is down for reason {number}"),
+            Self(number) => write!(out, "the object is down for reason {number}"),
         }
     }
 }
 
 numbered! {
     /// Why a session was closed by its peer (CLS-1).
-    CloseCode {
+    CloseCode(u32) {
         /// It is leaving.
         Leaving = 0,
         /// We broke a rule.
@@ -242,25 +232,25 @@ numbered! {
 
 impl CloseCode {
     /// The code of a number.
-    pub fn from_number(number: u32) -> Self {
-        Self::of(number)
+    pub const fn from_number(number: u32) -> Self {
+        Self(number)
     }
 
     /// Its number.
-    pub fn number(self) -> u64 {
-        self.known_number().into()
+    pub const fn number(self) -> u64 {
+        self.0 as u64
     }
 }
 
 impl fmt::Display for CloseCode {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
+        match *self {
             Self::Leaving => out.write_str("it is leaving"),
             Self::ProtocolFault => out.write_str("it says that we broke the protocol"),
             Self::NoCommonVersion => out.write_str("it speaks no version that we speak"),
             Self::OutOfResources => out.write_str("it is out of resources"),
             Self::NotAllowed => out.write_str("it does not allow us"),
-            Self::Other(number) => write!(out, "close code {number}"),
+            Self(number) => write!(out, "close code {number}"),
         }
     }
 }

@@ -284,7 +284,7 @@ impl<'f> Call<'f> {
     pub(crate) fn read(flags: u8, reader: &mut Reader<'f>) -> Self {
         let id = reader.varint_u16();
         let target = Target::read(reader);
-        let op = Op::of(reader.varint_u32());
+        let op = Op::from_number(reader.varint_u32());
         let handles = Handles::read(flags & flag::HANDLES != 0, reader);
         let Extension { parent, deadline } = Extension::read(flags, reader);
         let pipelined = flags & flag::PIPELINED != 0;

@@ -49,7 +49,7 @@ fn unsupported(peer: &mut Peer) -> Verdict {
         (Op::Next, vec![int(1)]),
         (Op::Equals, vec![int(1)]),
     ];
-    let reserved = [18, 40, 63].map(|op| (Op::Other(op), vec![int(1)]));
+    let reserved = [18, 40, 63].map(|op| (Op::from_number(op), vec![int(1)]));
     for (op, args) in ops.into_iter().chain(more).chain(reserved) {
         let values = refused(peer, Call::new(1, counter, op).args(&args), ErrorCode::Unsupported)?;
         same("the op that is not supported", &[int(op.number() as i64)][..], &values)?;
@@ -177,7 +177,7 @@ fn only_described(peer: &mut Peer) -> Verdict {
     }
     let values = refused(peer, Call::new(1, counter, Op::member(5)), ErrorCode::NoSuchMember)?;
     same("the member that is not there", &[int(5)][..], &values)?;
-    let far = Call::new(1, counter, Op::Other(u32::MAX));
+    let far = Call::new(1, counter, Op::from_number(u32::MAX));
     refused(peer, far, ErrorCode::NoSuchMember).map(drop)
 }
 
@@ -300,7 +300,7 @@ fn not_on_values(peer: &mut Peer) -> Verdict {
         (Op::Next, vec![int(1)]),
         (Op::Hash, vec![]),
         (Op::Describe, vec![]),
-        (Op::Other(20), vec![]),
+        (Op::from_number(20), vec![]),
         (Op::member(0), vec![]),
     ];
     for (op, args) in ops {
