@@ -31,7 +31,7 @@
 //!         const { &[Member::method("subscribe", "calls listener(count) when it is pressed: subscribe(listener)")] }
 //!     }
 //!
-//!     fn perform(&mut self, action: Action<'_>, args: &Arguments<'_>, mut reply: Reply<'_>) -> Done {
+//!     fn perform(&mut self, action: Action, args: &Arguments<'_>, mut reply: Reply<'_>) -> Done {
 //!         match (action, self.peer.keep(args, 0, &mut reply)) {
 //!             (Action::Method(0), Some(listener)) => {
 //!                 // Who was called before is released.

@@ -35,7 +35,7 @@ pub trait Service: Objects {
 /// struct Echo;
 ///
 /// impl Object for Echo {
-///     fn perform(&mut self, action: Action<'_>, args: &Arguments<'_>, reply: Reply<'_>) -> Done {
+///     fn perform(&mut self, action: Action, args: &Arguments<'_>, reply: Reply<'_>) -> Done {
 ///         match (action, args.int(0)) {
 ///             (Action::Call, Some(number)) => reply.int(number),
 ///             _ => reply.unsupported(),

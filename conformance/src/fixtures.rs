@@ -17,12 +17,12 @@ pub struct Closure<F> {
     perform: F,
 }
 
-impl<F: FnMut(Action<'_>, &Arguments<'_>, Reply<'_>) -> Done> Object for Closure<F> {
+impl<F: FnMut(Action, &Arguments<'_>, Reply<'_>) -> Done> Object for Closure<F> {
     fn members(&self) -> &'static [Member] {
         self.members
     }
 
-    fn perform(&mut self, action: Action<'_>, args: &Arguments<'_>, reply: Reply<'_>) -> Done {
+    fn perform(&mut self, action: Action, args: &Arguments<'_>, reply: Reply<'_>) -> Done {
         (self.perform)(action, args, reply)
     }
 }
@@ -30,7 +30,7 @@ impl<F: FnMut(Action<'_>, &Arguments<'_>, Reply<'_>) -> Done> Object for Closure
 /// An object with these members that does this.
 pub fn object<F>(members: &'static [Member], perform: F) -> Closure<F>
 where
-    F: FnMut(Action<'_>, &Arguments<'_>, Reply<'_>) -> Done,
+    F: FnMut(Action, &Arguments<'_>, Reply<'_>) -> Done,
 {
     Closure { members, perform }
 }
@@ -54,6 +54,11 @@ pub fn owned(args: &Arguments<'_>, reply: &Reply<'_>, value: Value<'_>) -> Owned
         handles.get(index).and_then(|handle| reply.resolve_kept(handle)).expect("a live reference")
     };
     own_with(value, &named, &|kept| reply.kept(kept), &in_kept)
+}
+
+/// Operand number `index`, as a value of its own.
+fn operand(args: &Arguments<'_>, reply: &Reply<'_>, index: usize) -> Owned {
+    owned(args, reply, args.get(index).unwrap_or(Value::None))
 }
 
 /// All arguments, as values of their own.
@@ -103,10 +108,13 @@ pub fn counter() -> impl Object {
             None => reply.bad_arguments("increment(by: int)"),
         },
         Action::Get(1) => reply.int(value),
-        Action::Set(1, Value::Int(new)) => {
-            value = new;
-            reply.none()
-        }
+        Action::Set(1) => match args.int(0) {
+            Some(new) => {
+                value = new;
+                reply.none()
+            }
+            None => reply.bad_arguments("an integer"),
+        },
         Action::Delete(1) => {
             value = 0;
             reply.none()
@@ -241,30 +249,24 @@ pub fn list<S: Storage + 'static>(board: &Board<S>, items: &Items) -> impl Objec
             reply.reference(Ref::Local(bound))
         }
         Action::Length => reply.int(items.borrow().len() as i64),
-        Action::GetItem(Value::Int(index)) => match place(&items, index) {
-            Some(place) => reply_owned(reply, &items.borrow()[place]),
-            None => reply.raise_with("IndexError", 1, |writer| writer.int(index)),
-        },
-        Action::SetItem(Value::Int(index), value) => {
-            let value = owned(args, &reply, value);
-            keep_all(&mut reply, &value);
-            match place(&items, index) {
-                Some(place) => {
+        Action::GetItem | Action::SetItem | Action::DelItem => {
+            let Some(index) = args.int(0) else { return reply.bad_arguments("an index") };
+            let Some(place) = place(&items, index) else {
+                return reply.raise_with("IndexError", 1, |writer| writer.int(index));
+            };
+            match action {
+                Action::GetItem => return reply_owned(reply, &items.borrow()[place]),
+                Action::SetItem => {
+                    let value = operand(args, &reply, 1);
+                    keep_all(&mut reply, &value);
                     items.borrow_mut()[place] = value;
-                    reply.none()
                 }
-                None => reply.raise_with("IndexError", 1, |writer| writer.int(index)),
+                _ => drop(items.borrow_mut().remove(place)),
             }
+            reply.none()
         }
-        Action::DelItem(Value::Int(index)) => match place(&items, index) {
-            Some(place) => {
-                items.borrow_mut().remove(place);
-                reply.none()
-            }
-            None => reply.raise_with("IndexError", 1, |writer| writer.int(index)),
-        },
-        Action::Contains(value) => {
-            let value = owned(args, &reply, value);
+        Action::Contains => {
+            let value = operand(args, &reply, 0);
             reply.bool(items.borrow().contains(&value))
         }
         Action::Iterate => {
@@ -272,14 +274,16 @@ pub fn list<S: Storage + 'static>(board: &Board<S>, items: &Items) -> impl Objec
             reply.reference(Ref::Local(iterator))
         }
         Action::Text(_) => reply.str(&format!("a list of {}", items.borrow().len())),
-        Action::Equals(Value::List(others)) => {
-            let others: Vec<Owned> = others.map(|other| owned(args, &reply, other)).collect();
-            reply.bool(*items.borrow() == others)
-        }
-        Action::Equals(_) => reply.value(|writer| writer.not_implemented()),
+        Action::Equals => match args.get(0) {
+            Some(Value::List(others)) => {
+                let others: Vec<Owned> = others.map(|other| owned(args, &reply, other)).collect();
+                reply.bool(*items.borrow() == others)
+            }
+            _ => reply.value(|writer| writer.not_implemented()),
+        },
         Action::Hash => reply.raise("TypeError", "unhashable type: list"),
         Action::Force => reply_owned(reply, &OwnedValue::List(items.borrow().clone())),
-        _ => reply.bad_arguments("an index"),
+        _ => reply.unsupported(),
     })
 }
 
@@ -317,26 +321,26 @@ pub fn map(entries: Vec<(Owned, Owned)>) -> impl Object {
             reply_owned(reply, &OwnedValue::Tuple(entries.iter().map(|(key, _)| key.clone()).collect()))
         }
         Action::Length => reply.int(entries.len() as i64),
-        Action::GetItem(key) => {
-            let key = owned(args, &reply, key);
+        Action::GetItem => {
+            let key = operand(args, &reply, 0);
             match entries.iter().find(|(have, _)| *have == key) {
                 Some((_, value)) => reply_owned(reply, value),
                 None => reply.raise_with("KeyError", 1, |writer| key.write(writer, &mut 0)),
             }
         }
-        Action::SetItem(key, value) => {
-            let (key, value) = (owned(args, &reply, key), owned(args, &reply, value));
+        Action::SetItem => {
+            let (key, value) = (operand(args, &reply, 0), operand(args, &reply, 1));
             entries.retain(|(have, _)| *have != key);
             entries.push((key, value));
             reply.none()
         }
-        Action::DelItem(key) => {
-            let key = owned(args, &reply, key);
+        Action::DelItem => {
+            let key = operand(args, &reply, 0);
             entries.retain(|(have, _)| *have != key);
             reply.none()
         }
-        Action::Contains(key) => {
-            let key = owned(args, &reply, key);
+        Action::Contains => {
+            let key = operand(args, &reply, 0);
             reply.bool(entries.iter().any(|(have, _)| *have == key))
         }
         Action::Force => reply_owned(reply, &OwnedValue::Map(entries.clone())),

@@ -17,7 +17,7 @@
 //!         MEMBERS
 //!     }
 //!
-//!     fn perform(&mut self, action: Action<'_>, args: &Arguments<'_>, reply: Reply<'_>) -> Done {
+//!     fn perform(&mut self, action: Action, args: &Arguments<'_>, reply: Reply<'_>) -> Done {
 //!         match action {
 //!             Action::Method(0) => match args.bool(0) {
 //!                 Some(on) => {
@@ -50,7 +50,7 @@ pub trait Object {
     /// Does what is asked and replies, at once or [`Reply::later`].
     ///
     /// Requests for members that do not exist, and for setting those that cannot be set, never come here.
-    fn perform(&mut self, action: Action<'_>, args: &Arguments<'_>, reply: Reply<'_>) -> Done;
+    fn perform(&mut self, action: Action, args: &Arguments<'_>, reply: Reply<'_>) -> Done;
 }
 
 /// One member of an object: what Describe tells of it.
@@ -94,38 +94,39 @@ pub enum MemberKind {
     Constant = 3,
 }
 
-/// What is asked of an object. Members come as their number in [`Object::members`].
-#[derive(Clone, Copy, Debug)]
+/// What is asked of an object. Members come as their number in [`Object::members`], what it is done with as the positional
+/// arguments: as many as it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Action<'f> {
-    /// Call the object itself.
+pub enum Action {
+    /// Call the object itself, with any arguments.
     Call,
     /// Read a member.
     Get(usize),
-    /// Set a member.
-    Set(usize, Value<'f>),
+    /// Set a member to argument 0.
+    Set(usize),
     /// Delete a member.
     Delete(usize),
-    /// Call a member.
+    /// Call a member, with any arguments.
     Method(usize),
     /// How many items there are.
     Length,
-    /// Read an item.
-    GetItem(Value<'f>),
-    /// Set an item.
-    SetItem(Value<'f>, Value<'f>),
-    /// Delete an item.
-    DelItem(Value<'f>),
-    /// Whether something is among the items.
-    Contains(Value<'f>),
+    /// Read the item of key 0.
+    GetItem,
+    /// Set the item of key 0 to argument 1.
+    SetItem,
+    /// Delete the item of key 0.
+    DelItem,
+    /// Whether argument 0 is among the items.
+    Contains,
     /// A reference to an iterator.
     Iterate,
     /// So many items at most.
     Next(usize),
     /// Text form; exact if true.
     Text(bool),
-    /// Equality.
-    Equals(Value<'f>),
+    /// Whether it equals argument 0.
+    Equals,
     /// Hash.
     Hash,
     /// All contents, in one Return (OPS-4).
@@ -262,6 +263,7 @@ impl Reply<'_> {
     }
 
     /// Says that the arguments do not fit, and what would.
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub fn bad_arguments(self, expected: &str) -> Done {
         self.finish(Some(ErrorCode::BadArguments), &[], &mut |writer| writer.str(expected))
     }
@@ -314,7 +316,7 @@ impl Reply<'_> {
     }
 
     #[inline(never)]
-    fn refuse(self, code: ErrorCode, detail: u64) -> Done {
+    fn refuse(self, code: ErrorCode, detail: u32) -> Done {
         self.session.refuse(self.call, code, detail);
         Done(())
     }
@@ -360,7 +362,7 @@ trait Calls {
         values: &mut dyn FnMut(&mut ValueWriter<'_>) -> Result<(), ValueError>,
     ) -> Result<(), ReplyError>;
     fn reply_operated(&mut self, call: Answer, kept: Kept, op: Op, args: Values<'_>) -> Result<(), ReplyError>;
-    fn refuse(&mut self, call: Answer, code: ErrorCode, detail: u64);
+    fn refuse(&mut self, call: Answer, code: ErrorCode, detail: u32);
     fn call(
         &mut self,
         call: Call<'_>,
@@ -387,7 +389,7 @@ impl<S: Storage> Calls for Session<S> {
         Session::reply_operated(self, call, kept, op, args)
     }
 
-    fn refuse(&mut self, call: Answer, code: ErrorCode, detail: u64) {
+    fn refuse(&mut self, call: Answer, code: ErrorCode, detail: u32) {
         // The session may have ended meanwhile; then nobody waits for the answer.
         let _ = Session::refuse(self, call, code, detail);
     }
@@ -626,46 +628,45 @@ fn is_named_twice(mut args: Values<'_>) -> bool {
 
 /// Turns an operation into an action and has the object perform it.
 fn perform(object: &mut dyn Object, op: Op, place: usize, args: &Arguments<'_>, reply: Reply<'_>) -> Done {
-    let mut operands = args.values.positional();
-    let (first, second) = (operands.next(), operands.next());
-    let count = usize::from(first.is_some()) + usize::from(second.is_some());
-    let expected = match op {
-        Op::Call | Op::CallMethod => count,
-        Op::Text => count.min(1),
-        Op::SetAttr | Op::GetItem | Op::DelItem | Op::Contains | Op::Next | Op::Equals => 1,
-        Op::SetItem => 2,
-        _ => 0,
-    };
     let is_writable = || object.members().get(place).is_some_and(|member| member.kind == MemberKind::Writable);
     if matches!(op, Op::SetAttr | Op::DelAttr) && !is_writable() {
         return reply.finish(Some(ErrorCode::AccessDenied), &[], &mut |writer| writer.str("read only"));
     }
-    let action = match (op, first.unwrap_or(Value::None)) {
-        _ if op.name().is_none() => return reply.unsupported(),
-        _ if count != expected => return bad_operands(reply),
-        (Op::CallMethod, _) => Action::Method(place),
-        (Op::Call, _) => Action::Call,
-        (Op::GetAttr, _) => Action::Get(place),
-        (Op::SetAttr, value) => Action::Set(place, value),
-        (Op::DelAttr, _) => Action::Delete(place),
-        (Op::Length, _) => Action::Length,
-        (Op::GetItem, key) => Action::GetItem(key),
-        (Op::SetItem, key) => Action::SetItem(key, second.unwrap_or(Value::None)),
-        (Op::DelItem, key) => Action::DelItem(key),
-        (Op::Contains, value) => Action::Contains(value),
-        (Op::Iterate, _) => Action::Iterate,
-        (Op::Next, Value::Int(count @ 1..)) => Action::Next(usize::try_from(count).unwrap_or(usize::MAX)),
-        (Op::Text, _) if count == 0 => Action::Text(false),
-        (Op::Text, Value::Bool(exact)) => Action::Text(exact),
-        (Op::Equals, other) => Action::Equals(other),
-        (Op::Hash, _) => Action::Hash,
-        (Op::Force, _) => Action::Force,
-        (Op::Upgrade, _) => Action::Upgrade,
-        _ => return bad_operands(reply),
+    let count = args.values.len();
+    let (action, expected) = match op {
+        Op::CallMethod => (Action::Method(place), count),
+        Op::Call => (Action::Call, count),
+        Op::GetAttr => (Action::Get(place), 0),
+        Op::SetAttr => (Action::Set(place), 1),
+        Op::DelAttr => (Action::Delete(place), 0),
+        Op::Length => (Action::Length, 0),
+        Op::GetItem => (Action::GetItem, 1),
+        Op::SetItem => (Action::SetItem, 2),
+        Op::DelItem => (Action::DelItem, 1),
+        Op::Contains => (Action::Contains, 1),
+        Op::Iterate => (Action::Iterate, 0),
+        Op::Next => match args.int(0) {
+            Some(most @ 1..) => (Action::Next(usize::try_from(most).unwrap_or(usize::MAX)), 1),
+            _ => return bad_operands(reply),
+        },
+        Op::Text => match args.bool(0) {
+            exact if count == 0 || exact.is_some() => (Action::Text(exact.unwrap_or_default()), count.min(1)),
+            _ => return bad_operands(reply),
+        },
+        Op::Equals => (Action::Equals, 1),
+        Op::Hash => (Action::Hash, 0),
+        Op::Force => (Action::Force, 0),
+        Op::Upgrade => (Action::Upgrade, 0),
+        Op::Describe => return bad_operands(reply),
+        _ => return reply.unsupported(),
     };
+    if count != expected {
+        return bad_operands(reply);
+    }
     object.perform(action, args, reply)
 }
 
+#[cold]
 fn bad_operands(reply: Reply<'_>) -> Done {
     reply.bad_arguments("other arguments for this operation")
 }

@@ -20,7 +20,7 @@ impl Object for Counter {
         MEMBERS
     }
 
-    fn perform(&mut self, action: Action<'_>, args: &Arguments<'_>, reply: Reply<'_>) -> Done {
+    fn perform(&mut self, action: Action, args: &Arguments<'_>, reply: Reply<'_>) -> Done {
         match (action, args.int(0)) {
             (Action::Method(0), Some(by)) => {
                 self.value += by;

@@ -162,7 +162,7 @@ fn a_chain_of_a_hundred_calls_is_one_round_trip() {
     }
     struct Link(Box<dyn farref_core::dispatch::Object>);
     impl farref_core::dispatch::Object for Link {
-        fn perform(&mut self, action: Action<'_>, args: &Arguments<'_>, reply: Reply<'_>) -> Done {
+        fn perform(&mut self, action: Action, args: &Arguments<'_>, reply: Reply<'_>) -> Done {
             self.0.perform(action, args, reply)
         }
     }

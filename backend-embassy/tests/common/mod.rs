@@ -350,7 +350,7 @@ impl Object for Serving<'_, '_> {
         if self.asked == ObjectKey(2) { STORE } else { &[] }
     }
 
-    fn perform(&mut self, action: Action<'_>, args: &Arguments<'_>, mut reply: Reply<'_>) -> Done {
+    fn perform(&mut self, action: Action, args: &Arguments<'_>, mut reply: Reply<'_>) -> Done {
         let board = self.board;
         match (self.asked, action, args.int(0)) {
             (ObjectKey(1) | MADE, Action::Call, Some(number)) if number < 0 => reply.raise("ValueError", "below zero"),

@@ -159,7 +159,7 @@ impl Raw {
             if let Ok(Message::Return(returned)) = Message::read(&body)
                 && u64::from(returned.id) == id
             {
-                return returned.error.map(|code| code.number());
+                return returned.error.map(|code| code.number().into());
             }
         }
     }

@@ -35,7 +35,7 @@ impl Object for Leaf {
         Runs::Inline
     }
 
-    fn perform(&self, action: Action<'_>, args: Args) -> Result<Value, Error> {
+    fn perform(&self, action: Action, args: Args) -> Result<Value, Error> {
         match action {
             Action::Call => first(args),
             other => other.unsupported(),
@@ -62,7 +62,7 @@ impl Object for Link {
         Cow::Borrowed(MEMBERS)
     }
 
-    fn perform(&self, action: Action<'_>, _: Args) -> Result<Value, Error> {
+    fn perform(&self, action: Action, _: Args) -> Result<Value, Error> {
         match action {
             Action::Method("next") => {
                 let link: Arc<dyn Object> = self.0.upgrade().ok_or_else(|| Error::raise("RuntimeError", "gone"))?;

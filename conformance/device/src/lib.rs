@@ -242,7 +242,7 @@ impl Object for Serving<'_, '_> {
         }
     }
 
-    fn perform(&mut self, action: Action<'_>, args: &Arguments<'_>, reply: Reply<'_>) -> Done {
+    fn perform(&mut self, action: Action, args: &Arguments<'_>, reply: Reply<'_>) -> Done {
         self.fixtures.perform(self.asked, action, args, reply)
     }
 }

@@ -13,7 +13,7 @@ use crate::{
 };
 
 impl<'c> Fixtures<'c> {
-    pub(crate) fn perform(&self, key: ObjectKey, action: Action<'_>, args: &Arguments<'_>, reply: Reply<'_>) -> Done {
+    pub(crate) fn perform(&self, key: ObjectKey, action: Action, args: &Arguments<'_>, reply: Reply<'_>) -> Done {
         match key {
             CALLER => self.caller(action, args, reply),
             COUNTER => match (action, args.values().len(), args.get(0)) {
@@ -138,7 +138,7 @@ impl<'c> Fixtures<'c> {
         reply.with(&references, |writer| write_echo(writer, values, is_one))
     }
 
-    fn raiser(&self, action: Action<'_>, args: &Arguments<'_>, mut reply: Reply<'_>) -> Done {
+    fn raiser(&self, action: Action, args: &Arguments<'_>, mut reply: Reply<'_>) -> Done {
         match action {
             Action::Method(0) if args.str(0).is_some() => self.job_with(args, 1, reply, Job::Raise),
             Action::Method(1) => {
@@ -154,7 +154,7 @@ impl<'c> Fixtures<'c> {
         }
     }
 
-    fn caller(&self, action: Action<'_>, args: &Arguments<'_>, reply: Reply<'_>) -> Done {
+    fn caller(&self, action: Action, args: &Arguments<'_>, reply: Reply<'_>) -> Done {
         match (action, count(args, 1)) {
             (Action::Method(0), _) => self.job_with(args, 1, reply, Job::Once),
             (Action::Method(1), Some(count)) => self.job_with(args, 2, reply, |held| Job::Times(held, count)),
@@ -168,7 +168,7 @@ impl<'c> Fixtures<'c> {
         }
     }
 
-    fn nest(&self, _: ObjectKey, action: Action<'_>, args: &Arguments<'_>, reply: Reply<'_>) -> Done {
+    fn nest(&self, _: ObjectKey, action: Action, args: &Arguments<'_>, reply: Reply<'_>) -> Done {
         match (action, count(args, 1)) {
             (Action::Call, Some(depth)) => self.job_with(args, 2, reply, |held| Job::Nest(held, depth)),
             (Action::Call, None) => reply.bad_arguments("a function and a depth"),
@@ -176,7 +176,7 @@ impl<'c> Fixtures<'c> {
         }
     }
 
-    fn counter(&self, key: ObjectKey, action: Action<'_>, args: &Arguments<'_>, reply: Reply<'_>) -> Done {
+    fn counter(&self, key: ObjectKey, action: Action, args: &Arguments<'_>, reply: Reply<'_>) -> Done {
         let State { objects, added, .. } = &mut *self.state.borrow_mut();
         let object = self.holds.place(key).and_then(|place| objects.get_mut(place));
         let Some(Some(Kind::Counter { sum })) = object else { return reply.unsupported() };
@@ -201,11 +201,13 @@ impl<'c> Fixtures<'c> {
             Action::Get(1) => reply.int(*sum),
             Action::Get(2) => reply.str("counter"),
             Action::Get(3) => reply.int(1),
-            Action::Set(_, Value::Int(new)) => {
-                *sum = new;
-                reply.none()
-            }
-            Action::Set(..) => reply.bad_arguments("an integer"),
+            Action::Set(_) => match args.int(0) {
+                Some(new) => {
+                    *sum = new;
+                    reply.none()
+                }
+                None => reply.bad_arguments("an integer"),
+            },
             Action::Delete(_) => {
                 *sum = 0;
                 reply.none()
@@ -216,12 +218,11 @@ impl<'c> Fixtures<'c> {
         }
     }
 
-    fn keeper(&self, key: ObjectKey, action: Action<'_>, args: &Arguments<'_>, reply: Reply<'_>) -> Done {
+    fn keeper(&self, key: ObjectKey, action: Action, args: &Arguments<'_>, reply: Reply<'_>) -> Done {
         match (action, args.str(0)) {
-            (Action::Method(0), Some(name)) => self.put(key, name, args.get(1), false, args, reply),
-            (Action::SetItem(Value::Str(name), value), _) => self.put(key, name, Some(value), false, args, reply),
-            (Action::Method(1), Some(name)) | (Action::GetItem(Value::Str(name)), _) => self.give(key, name, reply),
-            (Action::Method(2), Some(name)) | (Action::DelItem(Value::Str(name)), _) => match self.take(key, name) {
+            (Action::Method(0) | Action::SetItem, Some(name)) => self.put(key, name, args.get(1), false, args, reply),
+            (Action::Method(1) | Action::GetItem, Some(name)) => self.give(key, name, reply),
+            (Action::Method(2) | Action::DelItem, Some(name)) => match self.take(key, name) {
                 Some(entry) => {
                     drop(entry);
                     reply.none()
@@ -246,8 +247,8 @@ impl<'c> Fixtures<'c> {
             (Action::Length, _) => {
                 reply.int(self.state.borrow().entries.iter().filter(|entry| entry.of == key).count() as i64)
             }
-            (Action::Contains(value), _) => {
-                let is = |entry: &Entry<'_>| matches!(value, Value::Str(name) if entry.of == key && entry.name == name);
+            (Action::Contains, name) => {
+                let is = |entry: &Entry<'_>| entry.of == key && name.is_some_and(|name| entry.name == name);
                 reply.bool(self.state.borrow().entries.iter().any(is))
             }
             (Action::Force, _) => {
@@ -272,7 +273,7 @@ impl<'c> Fixtures<'c> {
                     })
                 })
             }
-            (Action::Method(_) | Action::GetItem(_) | Action::SetItem(..) | Action::DelItem(_), _) => {
+            (Action::Method(_) | Action::GetItem | Action::SetItem | Action::DelItem, _) => {
                 reply.bad_arguments("a name")
             }
             _ => reply.unsupported(),
@@ -323,7 +324,7 @@ impl<'c> Fixtures<'c> {
         Some(entries.remove(place))
     }
 
-    fn maker(&self, key: ObjectKey, action: Action<'_>, args: &Arguments<'_>, reply: Reply<'_>) -> Done {
+    fn maker(&self, key: ObjectKey, action: Action, args: &Arguments<'_>, reply: Reply<'_>) -> Done {
         match action {
             Action::Method(0) => match self.new_thing(key) {
                 Some(own) => self.reply_new(&[own], false, reply),
@@ -388,7 +389,7 @@ impl<'c> Fixtures<'c> {
         self.with(key, |kind| if let Kind::Thing { number, .. } = kind { Some(*number) } else { None })?
     }
 
-    fn thing(&self, key: ObjectKey, action: Action<'_>, args: &Arguments<'_>, reply: Reply<'_>) -> Done {
+    fn thing(&self, key: ObjectKey, action: Action, args: &Arguments<'_>, reply: Reply<'_>) -> Done {
         let Some(number) = self.number(key) else { return reply.unsupported() };
         match action {
             Action::Call | Action::Get(1) | Action::Hash => reply.int(number),
@@ -397,19 +398,16 @@ impl<'c> Fixtures<'c> {
                 let own = Own::new(key, self.holds);
                 self.job_with(args, 1, reply, |held| Job::After(held, own))
             }
-            Action::Equals(Value::Reference(index)) => {
-                match args.handle(index).and_then(|handle| reply.resolve(handle)) {
-                    Some(Reference::Local(other)) => reply.bool(other == key),
-                    _ => reply.value(|writer| writer.not_implemented()),
-                }
-            }
-            Action::Equals(_) => reply.value(|writer| writer.not_implemented()),
+            Action::Equals => match args.reference(0).and_then(|handle| reply.resolve(handle)) {
+                Some(Reference::Local(other)) => reply.bool(other == key),
+                _ => reply.value(|writer| writer.not_implemented()),
+            },
             Action::Text(_) => reply.value(|writer| writer.text(format_args!("<thing {number}>"))),
             _ => reply.unsupported(),
         }
     }
 
-    fn slow(&self, key: ObjectKey, action: Action<'_>, args: &Arguments<'_>, reply: Reply<'_>) -> Done {
+    fn slow(&self, key: ObjectKey, action: Action, args: &Arguments<'_>, reply: Reply<'_>) -> Done {
         match (action, args.str(0)) {
             (Action::Method(0), Some(name)) => {
                 let Ok(name) = Name::try_from(name) else { return no_room(reply) };
@@ -437,7 +435,7 @@ impl<'c> Fixtures<'c> {
         }
     }
 
-    fn items(&self, key: ObjectKey, action: Action<'_>, _: &Arguments<'_>, reply: Reply<'_>) -> Done {
+    fn items(&self, key: ObjectKey, action: Action, args: &Arguments<'_>, reply: Reply<'_>) -> Done {
         let span = self.with(key, |kind| match kind {
             Kind::Items { length } => Some((None, *length)),
             Kind::Iterator { next, length } => Some((Some(*next), *length)),
@@ -456,16 +454,16 @@ impl<'c> Fixtures<'c> {
         };
         match (action, span.flatten()) {
             (Action::Length, Some((None, length))) => reply.int(length),
-            (Action::GetItem(Value::Int(index)), Some((None, length))) => {
+            (Action::GetItem, Some((None, length))) => {
+                let Some(index) = args.int(0) else { return reply.bad_arguments("an integer") };
                 let place = if index < 0 { index.saturating_add(length) } else { index };
                 match (0..length).contains(&place) {
                     true => reply.int(place),
                     false => reply.raise_with("IndexError", 1, |writer| writer.int(index)),
                 }
             }
-            (Action::GetItem(_), Some((None, _))) => reply.bad_arguments("an integer"),
-            (Action::Contains(value), Some((None, length))) => {
-                reply.bool(matches!(value, Value::Int(number) if (0..length).contains(&number)))
+            (Action::Contains, Some((None, length))) => {
+                reply.bool(args.int(0).is_some_and(|number| (0..length).contains(&number)))
             }
             (Action::Force, Some((None, length))) => numbers(reply, 0, length, true),
             (Action::Iterate, Some((None, length))) => self.made(Kind::Iterator { next: 0, length }, reply),

@@ -65,7 +65,7 @@ fn write(writer: &mut Writer<'_>, message: &Message<'_>) {
                 Target::Export { slot, generation } => write_slot(writer, u64::from(slot) << 2, 1, generation),
                 Target::Answer(id) => writer.varint(u64::from(id) << 2 | 2),
             }
-            writer.varint(call.op.number());
+            writer.varint(call.op.number().into());
             write_handles(writer, call.handles);
             if call.parent.is_some() || call.deadline.is_some() {
                 writer.blob(&body_within(24, |writer| {
@@ -91,7 +91,7 @@ fn write(writer: &mut Writer<'_>, message: &Message<'_>) {
             writer.varint(back.id.into());
             write_handles(writer, back.handles);
             if let Some(code) = back.error {
-                writer.varint(code.number());
+                writer.varint(code.number().into());
             }
             writer.put(back.values);
         }
@@ -143,7 +143,7 @@ fn write(writer: &mut Writer<'_>, message: &Message<'_>) {
         }
         Message::Close(close) => {
             writer.byte(0x11);
-            writer.varint(close.code.number());
+            writer.varint(close.code.number().into());
             writer.blob(close.rule.as_bytes());
             writer.blob(close.text.as_bytes());
         }

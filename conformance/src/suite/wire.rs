@@ -104,7 +104,7 @@ impl Call {
         Self {
             id,
             target: target.into(),
-            op: op.number(),
+            op: op.number().into(),
             pipelined: false,
             parent: None,
             deadline: None,
@@ -441,7 +441,7 @@ impl Said {
             Message::Down(entries) => Self::Down(entries.collect()),
             Message::Unimplemented(kinds) => Self::Unimplemented(kinds),
             Message::Hello(hello) => Self::Hello(hello),
-            Message::Close(close) => Self::Close { code: close.code.number(), rule: close.rule.to_owned() },
+            Message::Close(close) => Self::Close { code: close.code.number().into(), rule: close.rule.to_owned() },
             Message::Ack(_) => Self::Link("Ack"),
             Message::Ping => Self::Ping,
             Message::Resume(_) => Self::Link("Resume"),

@@ -25,7 +25,7 @@ impl Object for Button {
         }
     }
 
-    fn perform(&mut self, action: Action<'_>, args: &Arguments<'_>, mut reply: Reply<'_>) -> Done {
+    fn perform(&mut self, action: Action, args: &Arguments<'_>, mut reply: Reply<'_>) -> Done {
         let client = self.0;
         match action {
             Action::Method(0) => {

@@ -1,6 +1,6 @@
 //! Something to be switched.
 
-use farref_embassy::{Action, Arguments, Done, Member, Object, Reply, Value};
+use farref_embassy::{Action, Arguments, Done, Member, Object, Reply};
 
 use crate::Device;
 
@@ -17,7 +17,7 @@ impl Object for Led {
         }
     }
 
-    fn perform(&mut self, action: Action<'_>, args: &Arguments<'_>, reply: Reply<'_>) -> Done {
+    fn perform(&mut self, action: Action, args: &Arguments<'_>, reply: Reply<'_>) -> Done {
         let device = self.0;
         match action {
             Action::Method(0) => match args.bool(0) {
@@ -32,11 +32,13 @@ impl Object for Led {
                 reply.bool(device.led.get())
             }
             Action::Get(2) => reply.bool(device.led.get()),
-            Action::Set(2, Value::Bool(on)) => {
-                device.set_led(on);
-                reply.none()
-            }
-            Action::Set(2, _) => reply.bad_arguments("true or false"),
+            Action::Set(2) => match args.bool(0) {
+                Some(on) => {
+                    device.set_led(on);
+                    reply.none()
+                }
+                None => reply.bad_arguments("true or false"),
+            },
             _ => reply.unsupported(),
         }
     }

@@ -3,7 +3,7 @@
 use core::fmt::{self, Write};
 
 use embassy_time::Instant;
-use farref_embassy::{Action, Arguments, Done, Member, Object, Reply, Value};
+use farref_embassy::{Action, Arguments, Done, Member, Object, Reply};
 use heapless::{Deque, String};
 
 use crate::Device;
@@ -53,7 +53,7 @@ impl Object for Log {
         }
     }
 
-    fn perform(&mut self, action: Action<'_>, args: &Arguments<'_>, reply: Reply<'_>) -> Done {
+    fn perform(&mut self, action: Action, args: &Arguments<'_>, reply: Reply<'_>) -> Done {
         let lines = &self.0.log;
         match action {
             Action::Method(0) => match args.str(0) {
@@ -77,7 +77,8 @@ impl Object for Log {
                 reply.none()
             }
             Action::Length => reply.int(lines.borrow().0.len() as i64),
-            Action::GetItem(Value::Int(index)) => {
+            Action::GetItem => {
+                let Some(index) = args.int(0) else { return reply.bad_arguments("an integer") };
                 let lines = &lines.borrow().0;
                 let line = usize::try_from(index).ok().and_then(|index| lines.iter().nth(index));
                 match line {

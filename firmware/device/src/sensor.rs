@@ -46,7 +46,7 @@ impl Object for Sensor {
         }
     }
 
-    fn perform(&mut self, action: Action<'_>, args: &Arguments<'_>, mut reply: Reply<'_>) -> Done {
+    fn perform(&mut self, action: Action, args: &Arguments<'_>, mut reply: Reply<'_>) -> Done {
         let client = self.0;
         let count = args.int(0).and_then(|count| u32::try_from(count).ok());
         match (action, count) {

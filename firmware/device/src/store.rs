@@ -38,12 +38,12 @@ impl Object for Store {
         }
     }
 
-    fn perform(&mut self, action: Action<'_>, args: &Arguments<'_>, reply: Reply<'_>) -> Done {
+    fn perform(&mut self, action: Action, args: &Arguments<'_>, reply: Reply<'_>) -> Done {
         let name = args.str(0);
         match (action, name) {
-            (Action::Method(0) | Action::SetItem(..), Some(name)) => self.put(name, args, reply),
-            (Action::Method(1) | Action::GetItem(_), Some(name)) => self.give(name, reply),
-            (Action::Method(2) | Action::DelItem(_), Some(name)) => {
+            (Action::Method(0) | Action::SetItem, Some(name)) => self.put(name, args, reply),
+            (Action::Method(1) | Action::GetItem, Some(name)) => self.give(name, reply),
+            (Action::Method(2) | Action::DelItem, Some(name)) => {
                 let mut entries = self.0.stored.borrow_mut();
                 match entries.iter().position(|entry| entry.name == name) {
                     Some(place) => {
@@ -53,7 +53,7 @@ impl Object for Store {
                     None => reply.raise("KeyError", name),
                 }
             }
-            (Action::Contains(_), Some(name)) => {
+            (Action::Contains, Some(name)) => {
                 reply.bool(self.0.stored.borrow().iter().any(|entry| entry.name == name))
             }
             (Action::Method(3), None) => {
@@ -68,7 +68,7 @@ impl Object for Store {
                 })
             }
             (Action::Length, _) => reply.int(self.0.stored.borrow().len() as i64),
-            (Action::Method(0..=2) | Action::GetItem(_) | Action::SetItem(..) | Action::DelItem(_), None) => {
+            (Action::Method(0..=2) | Action::GetItem | Action::SetItem | Action::DelItem, None) => {
                 reply.bad_arguments("a name, text, first")
             }
             _ => reply.unsupported(),

@@ -26,7 +26,7 @@ impl Object for System {
         }
     }
 
-    fn perform(&mut self, action: Action<'_>, _: &Arguments<'_>, reply: Reply<'_>) -> Done {
+    fn perform(&mut self, action: Action, _: &Arguments<'_>, reply: Reply<'_>) -> Done {
         let client = self.0;
         let device = client.device;
         let uptime = Instant::now().as_millis() as i64;

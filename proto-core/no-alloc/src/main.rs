@@ -41,7 +41,7 @@ impl Object for Led {
         const { &[Member::method("set", "switch it on or off"), Member::writable("on", "whether it is on")] }
     }
 
-    fn perform(&mut self, action: Action<'_>, args: &Arguments<'_>, reply: Reply<'_>) -> Done {
+    fn perform(&mut self, action: Action, args: &Arguments<'_>, reply: Reply<'_>) -> Done {
         match action {
             Action::Method(0) => match args.bool(0) {
                 Some(on) => {
@@ -74,7 +74,7 @@ impl Object for Counter {
         }
     }
 
-    fn perform(&mut self, action: Action<'_>, args: &Arguments<'_>, mut reply: Reply<'_>) -> Done {
+    fn perform(&mut self, action: Action, args: &Arguments<'_>, mut reply: Reply<'_>) -> Done {
         match action {
             Action::Method(0) => {
                 let Some(sum) = args.int(0).and_then(|more| self.count.checked_add(more)) else {

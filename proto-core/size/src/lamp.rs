@@ -35,7 +35,7 @@ impl Object for Lamp {
         }
     }
 
-    fn perform(&mut self, action: Action<'_>, args: &Arguments<'_>, mut reply: Reply<'_>) -> Done {
+    fn perform(&mut self, action: Action, args: &Arguments<'_>, mut reply: Reply<'_>) -> Done {
         match action {
             Action::Method(0) => {
                 let Some(on) = args.bool(0) else { return reply.bad_arguments("set(on)") };

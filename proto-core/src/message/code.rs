@@ -95,8 +95,8 @@ impl Op {
     }
 
     /// Its number.
-    pub const fn number(self) -> u64 {
-        self.0 as u64
+    pub const fn number(self) -> u32 {
+        self.0
     }
 }
 
@@ -159,8 +159,8 @@ impl ErrorCode {
     }
 
     /// Its number.
-    pub const fn number(self) -> u64 {
-        self.0 as u64
+    pub const fn number(self) -> u32 {
+        self.0
     }
 }
 
@@ -237,8 +237,8 @@ impl CloseCode {
     }
 
     /// Its number.
-    pub const fn number(self) -> u64 {
-        self.0 as u64
+    pub const fn number(self) -> u32 {
+        self.0
     }
 }
 

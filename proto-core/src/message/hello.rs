@@ -71,7 +71,7 @@ impl Hello {
 
     /// Fields of features stand after the incarnation, in the order of their bits (HEL-6); those of later versions behind
     /// them are skipped (HEL-2).
-    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Self {
         let mut hello = Self {
             version_min: reader.varint_u16(),
             version_max: reader.varint_u16(),

@@ -175,6 +175,12 @@ pub enum FinishMode {
 #[derive(Clone, Copy, Debug)]
 pub struct Finishes<'f>(Reader<'f>);
 
+impl<'f> Finishes<'f> {
+    pub(crate) fn read(reader: &mut Reader<'f>) -> Self {
+        Self(entries(reader, finish_entry))
+    }
+}
+
 impl Iterator for Finishes<'_> {
     type Item = (u16, FinishMode);
 
@@ -191,6 +197,12 @@ pub struct Releases<'f> {
     entries: Reader<'f>,
 }
 
+impl<'f> Releases<'f> {
+    pub(crate) fn read(reader: &mut Reader<'f>) -> Self {
+        Self { upto: reader.varint_u32(), entries: entries(reader, release_entry) }
+    }
+}
+
 impl Iterator for Releases<'_> {
     type Item = (u32, u16);
 
@@ -202,6 +214,12 @@ impl Iterator for Releases<'_> {
 /// The entries of a Down: slot, generation and reason (REF-8).
 #[derive(Clone, Copy, Debug)]
 pub struct Downs<'f>(Reader<'f>);
+
+impl<'f> Downs<'f> {
+    pub(crate) fn read(reader: &mut Reader<'f>) -> Self {
+        Self(entries(reader, down_entry))
+    }
+}
 
 impl Iterator for Downs<'_> {
     type Item = (u32, u16, DownReason);
@@ -220,6 +238,21 @@ pub struct Close<'f> {
     pub rule: &'f str,
     /// For people.
     pub text: &'f str,
+}
+
+impl<'f> Close<'f> {
+    pub(crate) fn read(reader: &mut Reader<'f>) -> Self {
+        let (code, rule, text) = (reader.varint_u32(), reader.text(), reader.text());
+        reader.expect(rule.len() <= MAX_CLOSE_RULE && text.len() <= MAX_CLOSE_TEXT);
+        Self { code: CloseCode::from_number(code), rule, text }
+    }
+}
+
+/// The kinds that an Unimplemented tells, a bit each.
+pub(crate) fn read_kinds(reader: &mut Reader<'_>) -> u32 {
+    let kinds = reader.varint_u32();
+    reader.expect(kinds != 0);
+    kinds
 }
 
 /// Longest Close texts (CLS-1).
@@ -242,23 +275,12 @@ impl<'f> Message<'f> {
                 Self::Unknown(kind)
             }
             _ if flags != 0 => return Err(Malformed),
-            kind::FINISH => Self::Finish(Finishes(entries(reader, finish_entry))),
-            kind::RELEASE => {
-                let upto = reader.varint_u32();
-                Self::Release(Releases { upto, entries: entries(reader, release_entry) })
-            }
-            kind::UNIMPLEMENTED => {
-                let kinds = reader.varint_u32();
-                reader.expect(kinds != 0);
-                Self::Unimplemented(kinds)
-            }
-            kind::DOWN => Self::Down(Downs(entries(reader, down_entry))),
+            kind::FINISH => Self::Finish(Finishes::read(reader)),
+            kind::RELEASE => Self::Release(Releases::read(reader)),
+            kind::UNIMPLEMENTED => Self::Unimplemented(read_kinds(reader)),
+            kind::DOWN => Self::Down(Downs::read(reader)),
             kind::HELLO => Self::Hello(Hello::read(reader)),
-            kind::CLOSE => {
-                let (code, rule, text) = (reader.varint_u32(), reader.text(), reader.text());
-                reader.expect(rule.len() <= MAX_CLOSE_RULE && text.len() <= MAX_CLOSE_TEXT);
-                Self::Close(Close { code: CloseCode::from_number(code), rule, text })
-            }
+            kind::CLOSE => Self::Close(Close::read(reader)),
             kind::ACK => Self::Ack(reader.varint()),
             kind::RESUME => {
                 Self::Resume(Resume { token: reader.array(), attempt: reader.varint_u32(), got: reader.varint() })
@@ -306,7 +328,7 @@ impl<'f> Call<'f> {
         writer.byte(head);
         writer.varint(id.into());
         target.write(writer);
-        writer.varint(op.number());
+        writer.varint(op.number().into());
         if handle_count > 0 {
             writer.varint(handle_count as u64);
             handles(writer);
@@ -389,6 +411,15 @@ fn read_id(reader: &mut Reader<'_>, number: u32) -> u16 {
 }
 
 impl<'f> Return<'f> {
+    /// Reads a body that is to be one.
+    pub(crate) fn of(body: &'f [u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(body);
+        let head = reader.byte();
+        reader.expect(head & kind::MASK == kind::RETURN);
+        let returned = Self::read(head & !kind::MASK, &mut reader);
+        reader.check().map(|()| returned)
+    }
+
     #[cfg_attr(feature = "alloc", inline)]
     #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub(crate) fn read(flags: u8, reader: &mut Reader<'f>) -> Self {
@@ -422,7 +453,7 @@ impl<'f> Return<'f> {
             handles(writer);
         }
         if let Some(code) = error {
-            writer.varint(code.number());
+            writer.varint(code.number().into());
         }
     }
 }
@@ -479,7 +510,7 @@ fn entries<'f, T>(reader: &mut Reader<'f>, entry: fn(&mut Reader<'f>) -> T) -> R
     entries
 }
 
-fn is_known(kind: u8) -> bool {
+pub(crate) fn is_known(kind: u8) -> bool {
     matches!(kind, 0..=kind::DOWN | kind::HELLO..=kind::PING | kind::RESUME..=kind::GOODBYE)
 }
 

@@ -160,9 +160,9 @@ fn kinds_below_sixteen_are_sequenced() {
 #[test]
 fn numbers_are_kept() {
     for number in 0..2000u32 {
-        assert_eq!(Op::from_number(number).number(), number.into());
-        assert_eq!(ErrorCode::from_number(number).number(), number.into());
-        assert_eq!(CloseCode::from_number(number).number(), number.into());
+        assert_eq!(Op::from_number(number).number(), number);
+        assert_eq!(ErrorCode::from_number(number).number(), number);
+        assert_eq!(CloseCode::from_number(number).number(), number);
         assert_eq!(Op::from_number(number).name().is_some(), number <= 17);
         assert_eq!(ErrorCode::from_number(number).name().is_some(), number <= 17);
         assert_eq!(CloseCode::from_number(number).name().is_some(), number <= 4);

@@ -140,7 +140,7 @@ impl<S: Storage> Session<S> {
         &self,
         call: &Call<'f>,
         named: Named<IdOf<S>>,
-    ) -> Result<(RunsOn, Values<'f>), (ErrorCode, u64)> {
+    ) -> Result<(RunsOn, Values<'f>), (ErrorCode, u32)> {
         let args =
             Values::check(call.values, Top::Arguments, call.handles.len()).map_err(|_| (ErrorCode::Malformed, 0))?;
         let (target, receiver) = match call.target {
@@ -163,7 +163,7 @@ impl<S: Storage> Session<S> {
     }
 
     /// Whether all answers that a call names have settled; an error if one is not there or has failed (ANS-3, ANS-7).
-    pub(super) fn named_state(&self, named: Named<IdOf<S>>) -> Result<bool, (ErrorCode, u64)> {
+    pub(super) fn named_state(&self, named: Named<IdOf<S>>) -> Result<bool, (ErrorCode, u32)> {
         let mut settled = true;
         for id in named.iter() {
             let entry = self.answers.get(id.into()).filter(|entry| entry.pipelined() && !entry.is(Stage::Free));
@@ -257,12 +257,12 @@ impl<S: Storage> Session<S> {
     }
 
     /// A call that waits or is ready will not run: its handles are let go.
-    pub(super) fn refuse_unstarted(&mut self, id: u16, code: ErrorCode, detail: u64) {
+    pub(super) fn refuse_unstarted(&mut self, id: u16, code: ErrorCode, detail: u32) {
         self.break_unstarted(id, code, detail);
         self.recheck_waiting();
     }
 
-    pub(super) fn break_unstarted(&mut self, id: u16, code: ErrorCode, detail: u64) {
+    pub(super) fn break_unstarted(&mut self, id: u16, code: ErrorCode, detail: u32) {
         if S::Store::HOLDS {
             let mut handles = StoredHandles::new(&self.store, parked_key(id));
             while let Some(handle) = handles.next(&self.store) {
@@ -274,14 +274,14 @@ impl<S: Storage> Session<S> {
     }
 
     /// The session itself will answer (ADM-6).
-    pub(super) fn refuse_entry(&mut self, id: u16, code: ErrorCode, detail: u64) {
+    pub(super) fn refuse_entry(&mut self, id: u16, code: ErrorCode, detail: u32) {
         self.list_refused(id, code, detail);
         self.recheck_waiting();
     }
 
-    pub(super) fn list_refused(&mut self, id: u16, code: ErrorCode, detail: u64) {
+    pub(super) fn list_refused(&mut self, id: u16, code: ErrorCode, detail: u32) {
         let Some(entry) = self.answers.get_mut(id.into()) else { return };
-        entry.refuse(code, u32::try_from(detail).unwrap_or(u32::MAX));
+        entry.refuse(code, detail);
         if !entry.listed() {
             entry.set_listed(true);
             self.refused.push_back(&mut self.answers, id.into());

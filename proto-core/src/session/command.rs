@@ -33,7 +33,7 @@ impl<S: Storage> Session<S> {
         self.call_dyn(call, &mut args)
     }
 
-    fn call_dyn(
+    pub(crate) fn call_dyn(
         &mut self,
         call: Call<'_>,
         args: &mut dyn FnMut(&mut ValueWriter<'_>) -> Result<(), ValueError>,
@@ -246,7 +246,7 @@ impl<S: Storage> Session<S> {
 
     /// Answers a call of the peer with an error that needs no room: it goes out when there is some (ADM-6). `detail` is the
     /// number that comes with `ResultTooLarge`, `NoSuchMember`, `Unsupported` and, as 0 or 1, `Cancelled`.
-    pub fn refuse(&mut self, call: Answer, code: ErrorCode, detail: u64) -> Result<(), ReplyError> {
+    pub fn refuse(&mut self, call: Answer, code: ErrorCode, detail: u32) -> Result<(), ReplyError> {
         if let Some(ended) = self.ended {
             return Err(ReplyError::Ended(ended));
         }
@@ -319,7 +319,7 @@ impl<S: Storage> Session<S> {
     fn became(&mut self, call: Answer, refused: ReplyRefused) -> Result<(), ReplyError> {
         let (code, detail) = match refused {
             ReplyRefused::TableFull => (ErrorCode::TableFull, 0),
-            ReplyRefused::TooLarge(size) => (ErrorCode::ResultTooLarge, size as u64),
+            ReplyRefused::TooLarge(size) => (ErrorCode::ResultTooLarge, u32::try_from(size).unwrap_or(u32::MAX)),
         };
         self.refuse(call, code, detail)?;
         Err(ReplyError::Became(refused))

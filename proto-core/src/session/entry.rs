@@ -338,7 +338,7 @@ impl<W: Width> Answer<W> {
     }
 
     pub(crate) fn refuse(&mut self, code: ErrorCode, detail: u32) {
-        self.end(Stage::Refused, [code.number() as u32, detail]);
+        self.end(Stage::Refused, [code.number(), detail]);
     }
 
     pub(crate) fn settle(&mut self, settled: Settled) {
@@ -348,7 +348,7 @@ impl<W: Width> Answer<W> {
             Settled::Reference(Held::Import { slot, generation }) => self.end(Stage::Import, [slot, generation.into()]),
             Settled::Kept => self.end(Stage::Kept, [0; 2]),
             Settled::NotKept | Settled::Reference(Held::Nothing) => self.end(Stage::NotKept, [0; 2]),
-            Settled::Failed(code) => self.end(Stage::Failed, [code.number() as u32, 0]),
+            Settled::Failed(code) => self.end(Stage::Failed, [code.number(), 0]),
             Settled::Revoked(reason) => self.end(Stage::Revoked, [reason.number().into(), 0]),
         }
     }

@@ -9,6 +9,7 @@
 use super::receive::fault;
 use super::storage::Storage;
 use super::{Ended, Rule, Session};
+use crate::codec::Writer;
 use crate::message::kind;
 
 /// What was said and heard of an end.
@@ -77,13 +78,11 @@ impl<S: Storage> Session<S> {
     /// Says Goodbye if it is due; false if there is no room.
     pub(super) fn pump_goodbye(&mut self) -> bool {
         if self.goodbye_due() {
-            let received = self.received;
-            let written = self.append_unsequenced(&mut |mut writer| {
-                writer.byte(kind::GOODBYE);
-                writer.varint(received);
-                Ok(writer)
-            });
-            if !written {
+            let mut bytes = [0; 11];
+            let mut writer = Writer::new(&mut bytes);
+            writer.byte(kind::GOODBYE);
+            writer.varint(self.received);
+            if !self.append_unsequenced(&writer) {
                 return false;
             }
             self.goodbyes.said = self.messages();

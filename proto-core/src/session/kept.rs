@@ -3,7 +3,7 @@
 use super::storage::{Storage, Store, Table};
 use super::{Answer, Kept, NO_RESULT, ObjectKey, Ref, Reference, ReplyError, Session, kept_key};
 use crate::codec::Reader;
-use crate::message::{Descriptor, ErrorCode, Handles, Message, Op};
+use crate::message::{Descriptor, ErrorCode, Handles, Message, Op, Return};
 use crate::value::{Outcome, Top, Value, ValueError, ValueWriter, Values, operate};
 
 /// References that a kept value may have to be worked on here.
@@ -70,7 +70,7 @@ impl<S: Storage> Session<S> {
         op: Op,
         args: Values<'_>,
         references: &mut [Ref],
-    ) -> Result<(bool, usize), (ErrorCode, u64)> {
+    ) -> Result<(bool, usize), (ErrorCode, u32)> {
         let (handles, _) = self.kept(kept).ok_or((ErrorCode::NotKept, 0))?;
         let operated = operate(kept_value::<S>(&self.store, kept), op, args);
         let part =
@@ -103,12 +103,8 @@ impl<S: Storage> Session<S> {
 
 /// Reads a kept value, a copy of [`Session::kept_body`]: the handles of its references, and the value, if it is not none.
 pub fn read_kept(body: &[u8]) -> Option<(Handles<'_>, Values<'_>)> {
-    match Message::read(body) {
-        Ok(Message::Return(kept)) => {
-            Some((kept.handles, Values::check(kept.values, Top::Result, kept.handles.len()).ok()?))
-        }
-        _ => None,
-    }
+    let kept = Return::of(body).ok()?;
+    Some((kept.handles, Values::check(kept.values, Top::Result, kept.handles.len()).ok()?))
 }
 
 /// The handles of a message in the store, one at a time: what is done about one changes the tables beside the store.

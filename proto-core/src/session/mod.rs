@@ -600,7 +600,7 @@ impl<S: Storage> Session<S> {
     }
 
     /// Whether the peer may use a handle for an object of ours; the error that it gets if not (REF-5, REF-8).
-    fn check_home(&self, slot: u32, generation: u16) -> Result<(), (ErrorCode, u64)> {
+    fn check_home(&self, slot: u32, generation: u16) -> Result<(), (ErrorCode, u32)> {
         match self.exports.get(slot).filter(|export| export.wire() && export.generation == generation) {
             None => Err((ErrorCode::NoSuchObject, 0)),
             Some(export) => match Self::withdrawn(export) {
@@ -612,7 +612,7 @@ impl<S: Storage> Session<S> {
 
     /// The error, if there is one, of a message's target and handles that are objects of ours: an unknown one comes before one that
     /// is revoked.
-    fn check_homes(&self, target: Option<(u32, u16)>, handles: Handles<'_>) -> Result<(), (ErrorCode, u64)> {
+    fn check_homes(&self, target: Option<(u32, u16)>, handles: Handles<'_>) -> Result<(), (ErrorCode, u32)> {
         let mut found = Ok(());
         for (slot, generation) in target.into_iter().chain(handles.filter_map(Descriptor::of_receiver)) {
             match self.check_home(slot, generation) {

@@ -248,6 +248,15 @@ impl<B: Buffer> Outgoing<B> {
         }
     }
 
+    /// Appends a record that is written.
+    pub fn put(&mut self, max_body: usize, message: &Writer<'_>) -> Result<usize, AppendError> {
+        let body = message.written().unwrap_or_default();
+        self.append(max_body, 0, &mut |mut writer| {
+            writer.put(body);
+            Ok(writer)
+        })
+    }
+
     /// The longest body, of at most `max_body` bytes, that can be written when nothing is kept and nothing waits.
     pub fn longest(&self, max_body: usize, keep_free: usize) -> usize {
         self.limit.saturating_sub(keep_free + varint_len(max_body as u64)).min(max_body)

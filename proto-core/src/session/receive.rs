@@ -40,48 +40,65 @@ impl<S: Storage> Session<S> {
             self.received += 1;
             self.link.got(body.len());
         }
-        // What nearly all messages are comes first: a turn through all kinds would copy them.
-        if let Some((&head, rest)) = body.split_first() {
-            let flags = head & !kind::MASK;
-            let mut reader = Reader::new(rest);
-            match head & kind::MASK {
-                kind::CALL => {
-                    let call = message::Call::read(flags, &mut reader);
-                    reader.check().map_err(|_| fault(Rule::Envelope))?;
-                    return self.on_call(&call, body);
-                }
-                kind::RETURN => {
-                    let returned = message::Return::read(flags, &mut reader);
-                    reader.check().map_err(|_| fault(Rule::Envelope))?;
-                    return self.on_return(&returned);
-                }
-                _ => {}
+        let (head, mut reader) = (body.first().copied().unwrap_or_default(), Reader::new(body));
+        reader.byte();
+        let (kind, flags, reader) = (head & kind::MASK, head & !kind::MASK, &mut reader);
+        // Each message is read where it is used, and not into one that can be any of them: they would be copied.
+        match kind {
+            kind::CALL => {
+                let call = message::Call::read(flags, reader);
+                whole(reader)?;
+                return self.on_call(&call, body);
             }
-        }
-        match Message::read(body).map_err(|_| fault(Rule::Envelope))? {
-            Message::Hello(hello) => self.on_hello(hello).map(Some),
-            Message::Finish(entries) => self.on_finish(entries).map(|()| None),
-            Message::Release(entries) => self.on_release(entries).map(|()| None),
-            Message::Down(entries) => self.on_down(entries).map(|()| None),
-            Message::Unimplemented(kinds) => {
+            kind::RETURN => {
+                let returned = message::Return::read(flags, reader);
+                whole(reader)?;
+                return self.on_return(&returned);
+            }
+            kind if !message::is_known(kind) => self.unknown_kinds |= 1 << kind,
+            _ if flags != 0 => return Err(fault(Rule::Envelope)),
+            kind::FINISH => {
+                let entries = message::Finishes::read(reader);
+                whole(reader)?;
+                self.on_finish(entries)?;
+            }
+            kind::RELEASE => {
+                let entries = message::Releases::read(reader);
+                whole(reader)?;
+                self.on_release(entries)?;
+            }
+            kind::DOWN => {
+                let entries = message::Downs::read(reader);
+                whole(reader)?;
+                self.on_down(entries)?;
+            }
+            kind::HELLO => {
+                let hello = Hello::read(reader);
+                whole(reader)?;
+                return self.on_hello(hello).map(Some);
+            }
+            kind::UNIMPLEMENTED => {
+                let kinds = message::read_kinds(reader);
+                whole(reader)?;
                 self.refused_kinds |= kinds;
-                Ok(None)
             }
-            Message::Unknown(kind) => {
-                self.unknown_kinds |= 1 << kind;
-                Ok(None)
+            kind::CLOSE => {
+                let close = message::Close::read(reader);
+                whole(reader)?;
+                return Err(Ended::PeerClosed(close.code));
             }
-            Message::Close(close) => Err(Ended::PeerClosed(close.code)),
-            Message::Ack(got) => self.on_ack(got).map(|()| None),
-            Message::Ping => {
+            kind::ACK | kind::GOODBYE => {
+                let got = reader.varint();
+                whole(reader)?;
+                if kind == kind::ACK { self.on_ack(got) } else { self.on_goodbye(got) }?;
+            }
+            kind::PING => {
+                whole(reader)?;
                 self.link.acknowledge_soon();
-                Ok(None)
             }
-            // The first two were taken above.
-            Message::Call(_) | Message::Return(_) => Ok(None),
-            Message::Resume(_) | Message::ResumeOk { .. } | Message::SessionGone { .. } => Err(fault(Rule::LinkOrder)),
-            Message::Goodbye(received) => self.on_goodbye(received).map(|()| None),
+            _ => return Err(fault(Rule::LinkOrder)),
         }
+        Ok(None)
     }
 
     fn on_hello<'f>(&mut self, hello: Hello) -> Result<Event<'f>, Ended> {
@@ -95,6 +112,14 @@ impl<S: Storage> Session<S> {
         self.link_agreed(&hello);
         self.begin_keepalive(&hello);
         Ok(Event::Ready)
+    }
+}
+
+/// Whether a message was read to its end and is well formed.
+fn whole(reader: &Reader<'_>) -> Result<(), Ended> {
+    match reader.is_empty() && reader.check().is_ok() {
+        true => Ok(()),
+        false => Err(fault(Rule::Envelope)),
     }
 }
 

@@ -124,6 +124,8 @@ pub trait Parts: Clone + Eq + Hash + Debug {
     const LENDS: bool;
     /// Whether objects can be [revoked](super::Session::revoke). Without it none is found to be.
     const REVOKES: bool;
+    /// Whether a Close for a rule that the peer broke tells in words what it did. Without it, it tells the rule's id alone (CLS-1).
+    const EXPLAINS: bool;
 }
 
 /// All that there is.
@@ -136,6 +138,7 @@ impl Parts for All {
     const PROMISES: bool = true;
     const LENDS: bool = true;
     const REVOKES: bool = true;
+    const EXPLAINS: bool = true;
 }
 
 /// What every peer needs, and no more.
@@ -148,6 +151,7 @@ impl Parts for Least {
     const PROMISES: bool = false;
     const LENDS: bool = false;
     const REVOKES: bool = false;
+    const EXPLAINS: bool = false;
 }
 
 /// Fixed capacity, no heap: `EXPORTS` and `IMPORTS` slots, the directory's included, `CALLS` in each direction, up to 255 of

@@ -2,7 +2,7 @@
 //! Unimplemented) becomes a message when there is room (ADM-6, ORD-1).
 
 use super::entry::{Fate, Settled};
-use super::outgoing::{AppendError, WriteBody};
+use super::outgoing::AppendError;
 use super::storage::{Blank, Parts, Storage, Table};
 use super::{Ended, Session};
 use crate::codec::Writer;
@@ -101,10 +101,10 @@ impl<S: Storage> Session<S> {
     }
 
     pub(super) fn write_hello(&mut self, hello: Hello) {
-        let _ = self.out.append(Hello::MAX_LENGTH, 0, &mut |mut writer| {
-            hello.write(&mut writer);
-            Ok(writer)
-        });
+        let mut bytes = [0; HELLO];
+        let mut writer = Writer::new(&mut bytes);
+        hello.write(&mut writer);
+        let _ = self.out.put(Hello::MAX_LENGTH, &writer);
     }
 
     /// Ends the session from this side, with a Close if one is due (CLS-1).
@@ -128,14 +128,11 @@ impl<S: Storage> Session<S> {
         }
     }
 
-    /// Appends a sequenced message and gives its length; a call leaves room for answers.
-    pub(super) fn append(&mut self, is_call: bool, write: WriteBody<'_>) -> Result<usize, AppendError> {
-        let max = self.peer_limits().max_message as usize;
-        let keep_free = if is_call { KEPT_FREE } else { 0 };
-        let appended = self.out.append(max, keep_free, write);
-        let length = appended.inspect_err(|_| self.lacks_room())?;
-        self.count_sent();
-        Ok(length)
+    /// Appends a sequenced message that is written; false if there is no room.
+    fn append(&mut self, message: &Writer<'_>) -> bool {
+        let appended = self.append_unsequenced(message);
+        if appended { self.count_sent() } else { self.lacks_room() }
+        appended
     }
 
     /// What waits for room may have to wait for an Ack (LNK-3).
@@ -163,17 +160,17 @@ impl<S: Storage> Session<S> {
         if is_due && self.is_resumable() && self.ended.is_none() {
             self.link.ping();
         } else if is_due && self.output_len() == 0 && self.ended.is_none() {
-            self.append_unsequenced(&mut |mut writer| {
-                writer.byte(kind::PING);
-                Ok(writer)
-            });
+            let mut bytes = [0; 1];
+            let mut writer = Writer::new(&mut bytes);
+            writer.byte(kind::PING);
+            self.append_unsequenced(&writer);
         }
     }
 
-    /// Appends a message without an ordinal; false if there is no room.
+    /// Appends a message that is written and has no ordinal; false if there is no room.
     #[cfg_attr(not(feature = "alloc"), inline(never))]
-    pub(super) fn append_unsequenced(&mut self, write: WriteBody<'_>) -> bool {
-        self.out.append(self.peer_limits().max_message as usize, 0, write).is_ok()
+    pub(super) fn append_unsequenced(&mut self, message: &Writer<'_>) -> bool {
+        self.out.put(self.peer_limits().max_message as usize, message).is_ok()
     }
 
     fn pump_close(&mut self) {
@@ -181,7 +178,9 @@ impl<S: Storage> Session<S> {
             return;
         };
         let (code, rule, text) = match ended {
-            Ended::PeerFault(rule) => (CloseCode::ProtocolFault, rule.id(), rule.text()),
+            Ended::PeerFault(rule) => {
+                (CloseCode::ProtocolFault, rule.id(), if S::Parts::EXPLAINS { rule.text() } else { "" })
+            }
             Ended::NoCommonVersion => (CloseCode::NoCommonVersion, "HEL-2", ""),
             Ended::Closed(code) => (code, "", ""),
             Ended::PeerClosed(_)
@@ -193,32 +192,32 @@ impl<S: Storage> Session<S> {
             | Ended::NotBegun => return,
         };
         let max = self.peer().map_or(Limits::MIN_MESSAGE, |peer| peer.limits.max_message) as usize;
-        let mut append = |text: &str| {
-            self.out.append(max, 0, &mut |mut writer| {
-                writer.byte(kind::CLOSE);
-                writer.varint(code.number());
-                writer.blob(rule.as_bytes());
-                writer.blob(text.as_bytes());
-                Ok(writer)
-            })
-        };
         // The text is left out where the peer's messages are too short for it (CLS-1).
-        let written = match append(text) {
-            Err(AppendError::TooLarge(_)) => append(""),
-            written => written,
-        };
-        self.close_due = written.is_err();
+        let texts = if text.is_empty() { [""].as_slice() } else { &[text, ""] };
+        for text in texts {
+            let mut bytes = [0; CLOSE];
+            let mut writer = Writer::new(&mut bytes);
+            writer.byte(kind::CLOSE);
+            writer.varint(code.number().into());
+            writer.blob(rule.as_bytes());
+            writer.blob(text.as_bytes());
+            match self.out.put(max, &writer) {
+                Err(AppendError::TooLarge(_)) => {}
+                written => {
+                    self.close_due = written.is_err();
+                    return;
+                }
+            }
+        }
     }
 
     fn pump_unimplemented(&mut self) -> bool {
-        let kinds = self.unknown_kinds;
-        if kinds != 0 {
-            let written = self.append(false, &mut |mut writer| {
-                writer.byte(kind::UNIMPLEMENTED);
-                writer.varint(kinds.into());
-                Ok(writer)
-            });
-            if written.is_err() {
+        if self.unknown_kinds != 0 {
+            let mut bytes = [0; SMALL];
+            let mut writer = Writer::new(&mut bytes);
+            writer.byte(kind::UNIMPLEMENTED);
+            writer.varint(self.unknown_kinds.into());
+            if !self.append(&writer) {
                 return false;
             }
             self.unknown_kinds = 0;
@@ -232,23 +231,20 @@ impl<S: Storage> Session<S> {
                 self.unlist_refused();
                 continue;
             };
-            let written = self.append(false, &mut |mut writer| {
-                Return::write_head(&mut writer, id as u16, Some(code), 0, |_| {});
-                let mut values = ValueWriter::new(writer, Top::Error, 0);
-                match code {
-                    ErrorCode::ResultTooLarge
-                    | ErrorCode::Revoked
-                    | ErrorCode::Broken
-                    | ErrorCode::NoSuchMember
-                    | ErrorCode::Unsupported => {
-                        values.uint(detail.into())?;
-                    }
-                    ErrorCode::Cancelled => values.bool(detail != 0)?,
-                    _ => {}
-                }
-                values.finish()
-            });
-            if written.is_err() {
+            let mut bytes = [0; SMALL];
+            let mut writer = Writer::new(&mut bytes);
+            Return::write_head(&mut writer, id as u16, Some(code), 0, |_| {});
+            let mut values = ValueWriter::new(writer, Top::Error, 0);
+            let _ = match code {
+                ErrorCode::ResultTooLarge
+                | ErrorCode::Revoked
+                | ErrorCode::Broken
+                | ErrorCode::NoSuchMember
+                | ErrorCode::Unsupported => values.uint(detail.into()),
+                ErrorCode::Cancelled => values.bool(detail != 0),
+                _ => Ok(()),
+            };
+            if !values.finish().is_ok_and(|message| self.append(&message)) {
                 return false;
             }
             self.unlist_refused();
@@ -275,28 +271,24 @@ impl<S: Storage> Session<S> {
                     self.lacks_room();
                     return false;
                 }
-                let mut bytes = [0; BATCH_BYTES];
-                let mut entries = Writer::new(&mut bytes);
-                let mut left = most;
-                while left > 0 && self.has_entries(kind) {
-                    let before = entries.len();
-                    match kind {
-                        kind::FINISH => self.write_finish(&mut entries),
-                        kind::DOWN => self.write_down(&mut entries),
-                        _ => self.write_release(&mut entries),
-                    }
-                    left -= usize::from(entries.len() > before);
+                let mut bytes = [0; SMALL_MESSAGE + BATCH_BYTES];
+                let mut message = Writer::new(&mut bytes);
+                message.byte(kind);
+                if kind == kind::RELEASE {
+                    message.varint(u64::from(self.received as u32));
                 }
-                let upto = self.received;
-                if let Some(entries @ [_, ..]) = entries.written() {
-                    let _ = self.append(false, &mut |mut writer| {
-                        writer.byte(kind);
-                        if kind == kind::RELEASE {
-                            writer.varint(u64::from(upto as u32));
-                        }
-                        writer.put(entries);
-                        Ok(writer)
-                    });
+                let (head, mut left) = (message.len(), most);
+                while left > 0 && self.has_entries(kind) {
+                    let before = message.len();
+                    match kind {
+                        kind::FINISH => self.write_finish(&mut message),
+                        kind::DOWN => self.write_down(&mut message),
+                        _ => self.write_release(&mut message),
+                    }
+                    left -= usize::from(message.len() > before);
+                }
+                if message.len() > head {
+                    self.append(&message);
                 }
             }
         }
@@ -348,6 +340,10 @@ impl<S: Storage> Session<S> {
     }
 }
 
+/// The longest Hello, Close and Unimplemented or Return of a refusal, bytes: a few more than they need.
+const HELLO: usize = 128;
+const CLOSE: usize = 128;
+const SMALL: usize = 32;
 /// Entries in one message, and their bytes.
 const MAX_BATCH: usize = 32;
 const BATCH_BYTES: usize = 256;
