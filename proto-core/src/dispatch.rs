@@ -34,6 +34,7 @@
 //! ```
 
 use crate::message::{Descriptor, ErrorCode, Handles, Op};
+use crate::session::WriteValues;
 use crate::session::{
     Answer, Call, CallError, Import, Kept, ObjectKey, Question, Receiver, Ref, Reference, ReplyError, Request, Session,
     Storage,
@@ -235,12 +236,8 @@ impl Reply<'_> {
     }
 
     /// Replies what `result` writes, references among it.
-    pub fn with(
-        self,
-        references: &[Ref],
-        mut result: impl FnMut(&mut ValueWriter<'_>) -> Result<(), ValueError>,
-    ) -> Done {
-        self.finish(None, references, &mut result)
+    pub fn with(self, references: &[Ref], result: impl FnMut(&mut ValueWriter<'_>) -> Result<(), ValueError>) -> Done {
+        self.finish(None, references, result)
     }
 
     /// Raises an exception with one text as its argument.
@@ -255,7 +252,7 @@ impl Reply<'_> {
         count: usize,
         mut args: impl FnMut(&mut ValueWriter<'_>) -> Result<(), ValueError>,
     ) -> Done {
-        self.finish(Some(ErrorCode::Raised), &[], &mut |writer| {
+        self.finish(Some(ErrorCode::Raised), &[], |writer| {
             writer.exception_head(name, count)?;
             args(writer)?;
             writer.exception_tail(None, None)
@@ -265,7 +262,7 @@ impl Reply<'_> {
     /// Says that the arguments do not fit, and what would.
     #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub fn bad_arguments(self, expected: &str) -> Done {
-        self.finish(Some(ErrorCode::BadArguments), &[], &mut |writer| writer.str(expected))
+        self.finish(Some(ErrorCode::BadArguments), &[], |writer| writer.str(expected))
     }
 
     /// Says that the object does not do this (OPS-1).
@@ -321,13 +318,17 @@ impl Reply<'_> {
         Done(())
     }
 
-    #[inline(never)]
     fn finish(
         self,
         error: Option<ErrorCode>,
         references: &[Ref],
-        values: &mut dyn FnMut(&mut ValueWriter<'_>) -> Result<(), ValueError>,
+        mut values: impl FnMut(&mut ValueWriter<'_>) -> Result<(), ValueError>,
     ) -> Done {
+        self.finish_with(error, references, &mut values)
+    }
+
+    #[inline(never)]
+    fn finish_with(self, error: Option<ErrorCode>, references: &[Ref], values: &mut dyn WriteValues) -> Done {
         let replied = self.session.reply(self.call, error, references, values);
         self.settle(replied)
     }
@@ -338,11 +339,12 @@ impl Reply<'_> {
             // It ran, and its result does not fit what is left of the output.
             Err(ReplyError::NoRoom) => self.session.refuse(self.call, ErrorCode::ResultTooLarge, 0),
             Err(ReplyError::Values(_) | ReplyError::BadReference(_)) => {
-                let broken = self.session.reply(self.call, Some(ErrorCode::Raised), &[], &mut |writer| {
-                    writer.exception_head("RuntimeError", 1)?; // the name for what has no other (ERR-3)
-                    writer.str("the object's result is not well formed")?;
-                    writer.exception_tail(None, None)
-                });
+                let broken =
+                    self.session.reply(self.call, Some(ErrorCode::Raised), &[], &mut |writer: &mut ValueWriter<'_>| {
+                        writer.exception_head("RuntimeError", 1)?; // the name for what has no other (ERR-3)
+                        writer.str("the object's result is not well formed")?;
+                        writer.exception_tail(None, None)
+                    });
                 if broken.is_err() {
                     self.session.refuse(self.call, ErrorCode::ResultTooLarge, 0);
                 }
@@ -359,15 +361,11 @@ trait Calls {
         call: Answer,
         error: Option<ErrorCode>,
         references: &[Ref],
-        values: &mut dyn FnMut(&mut ValueWriter<'_>) -> Result<(), ValueError>,
+        values: &mut dyn WriteValues,
     ) -> Result<(), ReplyError>;
     fn reply_operated(&mut self, call: Answer, kept: Kept, op: Op, args: Values<'_>) -> Result<(), ReplyError>;
     fn refuse(&mut self, call: Answer, code: ErrorCode, detail: u32);
-    fn call(
-        &mut self,
-        call: Call<'_>,
-        args: &mut dyn FnMut(&mut ValueWriter<'_>) -> Result<(), ValueError>,
-    ) -> Result<Question, CallError>;
+    fn call(&mut self, call: Call<'_>, args: &mut dyn WriteValues) -> Result<Question, CallError>;
     fn retain(&mut self, import: Import);
     fn resolve(&self, handle: Descriptor) -> Option<Reference>;
     fn kept(&self, kept: Kept) -> Option<(Handles<'_>, Values<'_>)>;
@@ -380,7 +378,7 @@ impl<S: Storage> Calls for Session<S> {
         call: Answer,
         error: Option<ErrorCode>,
         references: &[Ref],
-        values: &mut dyn FnMut(&mut ValueWriter<'_>) -> Result<(), ValueError>,
+        values: &mut dyn WriteValues,
     ) -> Result<(), ReplyError> {
         self.reply_dyn(call, error, references, values)
     }
@@ -394,12 +392,8 @@ impl<S: Storage> Calls for Session<S> {
         let _ = Session::refuse(self, call, code, detail);
     }
 
-    fn call(
-        &mut self,
-        call: Call<'_>,
-        args: &mut dyn FnMut(&mut ValueWriter<'_>) -> Result<(), ValueError>,
-    ) -> Result<Question, CallError> {
-        Session::call(self, call, args)
+    fn call(&mut self, call: Call<'_>, args: &mut dyn WriteValues) -> Result<Question, CallError> {
+        self.call_dyn(call, args)
     }
 
     fn retain(&mut self, import: Import) {
@@ -630,7 +624,7 @@ fn is_named_twice(mut args: Values<'_>) -> bool {
 fn perform(object: &mut dyn Object, op: Op, place: usize, args: &Arguments<'_>, reply: Reply<'_>) -> Done {
     let is_writable = || object.members().get(place).is_some_and(|member| member.kind == MemberKind::Writable);
     if matches!(op, Op::SetAttr | Op::DelAttr) && !is_writable() {
-        return reply.finish(Some(ErrorCode::AccessDenied), &[], &mut |writer| writer.str("read only"));
+        return reply.finish(Some(ErrorCode::AccessDenied), &[], |writer| writer.str("read only"));
     }
     let count = args.values.len();
     let (action, expected) = match op {
@@ -671,6 +665,6 @@ fn bad_operands(reply: Reply<'_>) -> Done {
     reply.bad_arguments("other arguments for this operation")
 }
 
-fn no_such_member(reply: Reply<'_>, mut name: impl FnMut(&mut ValueWriter<'_>) -> Result<(), ValueError>) -> Done {
-    reply.finish(Some(ErrorCode::NoSuchMember), &[], &mut name)
+fn no_such_member(reply: Reply<'_>, name: impl FnMut(&mut ValueWriter<'_>) -> Result<(), ValueError>) -> Done {
+    reply.finish(Some(ErrorCode::NoSuchMember), &[], name)
 }

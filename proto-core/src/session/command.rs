@@ -13,9 +13,17 @@ use super::{Session, Stale, kept_key};
 use crate::message::{self, Deadline, ErrorCode, Extension, FinishMode, Target};
 use crate::value::{Top, Value, ValueError, ValueWriter};
 
-/// Writes a result, with a look at what the store keeps.
-pub(super) type WriteFromStore<'w, S> =
-    &'w mut dyn FnMut(&mut ValueWriter<'_>, &<S as Storage>::Store) -> Result<(), ValueError>;
+/// Writes values, the same each time. Unlike the trait of closures it has no way to be called by value, which nobody needs and for
+/// which each closure would bring some code.
+pub(crate) trait WriteValues {
+    fn write(&mut self, writer: &mut ValueWriter<'_>) -> Result<(), ValueError>;
+}
+
+impl<F: FnMut(&mut ValueWriter<'_>) -> Result<(), ValueError>> WriteValues for F {
+    fn write(&mut self, writer: &mut ValueWriter<'_>) -> Result<(), ValueError> {
+        self(writer)
+    }
+}
 
 impl<S: Storage> Session<S> {
     /// Makes a call; `args` writes its arguments straight into the output. It may be run more than once, and must write
@@ -33,11 +41,7 @@ impl<S: Storage> Session<S> {
         self.call_dyn(call, &mut args)
     }
 
-    pub(crate) fn call_dyn(
-        &mut self,
-        call: Call<'_>,
-        args: &mut dyn FnMut(&mut ValueWriter<'_>) -> Result<(), ValueError>,
-    ) -> Result<Question, CallError> {
+    pub(crate) fn call_dyn(&mut self, call: Call<'_>, args: &mut dyn WriteValues) -> Result<Question, CallError> {
         if let Some(ended) = self.ended {
             return Err(CallError::Ended(ended));
         }
@@ -107,7 +111,7 @@ impl<S: Storage> Session<S> {
                 write_references::<S>(writer, exports, keys, call.references)
             });
             let mut values = ValueWriter::new(writer, Top::Arguments, count as u32);
-            args(&mut values)?;
+            args.write(&mut values)?;
             values.finish()
         });
         let length = match appended {
@@ -178,9 +182,9 @@ impl<S: Storage> Session<S> {
         call: Answer,
         error: Option<ErrorCode>,
         references: &[Ref],
-        result: &mut dyn FnMut(&mut ValueWriter<'_>) -> Result<(), ValueError>,
+        result: &mut dyn WriteValues,
     ) -> Result<(), ReplyError> {
-        self.reply_from_store(call, error, references, &mut |writer, _| result(writer))
+        self.reply_from_store(call, error, references, |writer, _| result.write(writer))
     }
 
     /// Answers a call of the peer; `result` may look at what the store keeps.
@@ -189,7 +193,7 @@ impl<S: Storage> Session<S> {
         call: Answer,
         error: Option<ErrorCode>,
         references: &[Ref],
-        result: WriteFromStore<'_, S>,
+        mut result: impl FnMut(&mut ValueWriter<'_>, &S::Store) -> Result<(), ValueError>,
     ) -> Result<(), ReplyError> {
         if let Some(ended) = self.ended {
             return Err(ReplyError::Ended(ended));

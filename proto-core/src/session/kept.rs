@@ -53,13 +53,11 @@ impl<S: Storage> Session<S> {
         let error = raises.then_some(ErrorCode::Raised);
         let references = references.get(..count).unwrap_or_default();
         // It may be written more than once, and is worked out anew each time.
-        self.reply_from_store(call, error, references, &mut |writer, store| match operate(
-            kept_value::<S>(store, kept),
-            op,
-            args,
-        ) {
-            Ok(outcome) => write_outcome(writer, outcome),
-            Err(_) => Err(ValueError::Incomplete),
+        self.reply_from_store(call, error, references, |writer, store| {
+            match operate(kept_value::<S>(store, kept), op, args) {
+                Ok(outcome) => write_outcome(writer, outcome),
+                Err(_) => Err(ValueError::Incomplete),
+            }
         })
     }
 

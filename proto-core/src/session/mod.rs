@@ -36,6 +36,7 @@ mod width;
 
 use uuid::Uuid;
 
+pub(crate) use command::WriteValues;
 pub use entry::ObjectKey;
 pub use entry::{Answer as AnswerEntry, Export as ExportEntry, Import as ImportEntry, Question as QuestionEntry};
 pub use error::{CallError, Ended, ReplyError, Rule, Stale};

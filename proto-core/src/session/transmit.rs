@@ -131,7 +131,11 @@ impl<S: Storage> Session<S> {
     /// Appends a sequenced message that is written; false if there is no room.
     fn append(&mut self, message: &Writer<'_>) -> bool {
         let appended = self.append_unsequenced(message);
-        if appended { self.count_sent() } else { self.lacks_room() }
+        if appended {
+            self.count_sent()
+        } else {
+            self.lacks_room()
+        }
         appended
     }
 
