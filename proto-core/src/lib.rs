@@ -40,5 +40,6 @@ pub mod link;
 pub mod message;
 pub mod session;
 pub mod value;
+mod when;
 
 pub use uuid::Uuid;

@@ -17,6 +17,7 @@ use super::Records;
 use crate::codec::{Malformed, Reader, Writer};
 use crate::frame::serial::{encode, encoded_len};
 use crate::session::{Ended, Rule};
+use crate::when::When;
 
 /// How a link is set up. Times are in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -66,22 +67,19 @@ pub struct SerialLink {
     /// Records taken since an acknowledgement went out.
     unacknowledged: u16,
     /// When an acknowledgement is due.
-    ack_at: u64,
+    ack_at: When,
     /// What is to be said of a record that is missing.
     gap: Gap,
     /// We went back because the peer missed its first record.
     went_back: bool,
     /// When what is not acknowledged is sent again.
-    retry_at: u64,
+    retry_at: When,
     /// How long that takes the next time.
     retry: u32,
     /// Since when we wait for the peer to acknowledge something.
-    waiting_since: u64,
+    waiting_since: When,
     over: Option<Over>,
 }
-
-/// A time that does not come.
-const NEVER: u64 = u64::MAX;
 
 /// Whether a record is missing between those that came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -144,12 +142,12 @@ impl SerialLink {
             under_way: 0,
             again: 0,
             unacknowledged: 0,
-            ack_at: NEVER,
+            ack_at: When::NEVER,
             gap: Gap::None,
             went_back: false,
-            retry_at: NEVER,
+            retry_at: When::NEVER,
             retry: config.retry,
-            waiting_since: NEVER,
+            waiting_since: When::NEVER,
             over: None,
         }
     }
@@ -177,7 +175,7 @@ impl SerialLink {
 
     /// Whether the peer has all that was sent, and knows that we have what came.
     pub fn is_settled(&self) -> bool {
-        self.under_way == 0 && self.unacknowledged == 0 && self.ack_at == NEVER
+        self.under_way == 0 && self.unacknowledged == 0 && self.ack_at == When::NEVER
     }
 
     /// Why the link is over, if it is.
@@ -244,21 +242,20 @@ impl SerialLink {
             return Err(over.into());
         }
         // LNK-26.
-        if self.lost_at() <= now {
+        if self.lost_at().is_due(now) {
             return Err(self.end(Over::Lost, records));
         }
-        if self.retry_at <= now {
+        if self.retry_at.is_due(now) {
             self.rewind(records);
             self.retry = self.retry.saturating_mul(2).min(self.config.retry_max);
-            self.retry_at = now.saturating_add(self.retry.into());
+            self.retry_at = When::after(now, self.retry);
         }
         Ok(())
     }
 
     /// When [`Self::advance`], or [`Self::transmit`] for an acknowledgement, has something to do that it has not now.
     pub fn poll_timeout(&self) -> Option<u64> {
-        let next = self.ack_at.min(self.retry_at).min(self.lost_at());
-        (next != NEVER && self.over.is_none()).then_some(next)
+        self.ack_at.or(self.retry_at).or(self.lost_at()).some().filter(|_| self.over.is_none())
     }
 
     /// A Hello tells who is there. It counts as received when it is for us: then the peer has heard us too (LNK-21).
@@ -284,7 +281,7 @@ impl SerialLink {
         self.retry = self.config.retry;
         if is_for_us {
             (self.confirmed, self.expected) = (true, 1);
-            self.waiting_since = now;
+            self.waiting_since = When::at(now);
             self.on_ack(now, header, records)?;
         }
         self.answer_hello(now, records);
@@ -296,7 +293,7 @@ impl SerialLink {
         if !self.heard {
             self.rewind(records);
         } else {
-            self.ack_at = now;
+            self.ack_at = When::at(now);
         }
     }
 
@@ -310,10 +307,10 @@ impl SerialLink {
             self.unacknowledged = self.unacknowledged.saturating_add(1);
             let is_much = self.unacknowledged >= self.config.window.div_ceil(4);
             let delay = if is_much { 0 } else { self.config.ack_delay };
-            self.ack_at = self.ack_at.min(now.saturating_add(delay.into()));
+            self.ack_at = self.ack_at.or(When::after(now, delay));
         } else if is_behind(ahead) {
             // It came before, and what we said of it was lost (LNK-24).
-            self.ack_at = now;
+            self.ack_at = When::at(now);
         } else if self.gap == Gap::None {
             // One before it was lost (LNK-25).
             self.gap = Gap::ToSay;
@@ -338,8 +335,8 @@ impl SerialLink {
             records.acknowledge(ahead.into());
             self.retry = self.config.retry;
             (self.waiting_since, self.retry_at) = match self.under_way > 0 {
-                true => (now, now.saturating_add(self.retry.into())),
-                false => (NEVER, NEVER),
+                true => (When::at(now), When::after(now, self.retry)),
+                false => (When::NEVER, When::NEVER),
             };
         }
         if header.missing && self.under_way > 0 && !self.went_back {
@@ -366,13 +363,13 @@ impl SerialLink {
     }
 
     fn ack_is_due(&self, now: u64) -> bool {
-        self.heard && (self.gap == Gap::ToSay || self.ack_at <= now)
+        self.heard && (self.gap == Gap::ToSay || self.ack_at.is_due(now))
     }
 
     /// Each frame acknowledges, and says what is missing if that is still to be said.
     fn note_acknowledged(&mut self) {
         self.unacknowledged = 0;
-        self.ack_at = NEVER;
+        self.ack_at = When::NEVER;
         if self.gap == Gap::ToSay {
             self.gap = Gap::Said;
         }
@@ -382,15 +379,19 @@ impl SerialLink {
     fn note_sent(&mut self, now: u64) {
         self.again += 1;
         self.under_way = self.under_way.max(self.again);
-        if self.waiting_since == NEVER {
-            self.waiting_since = now;
+        if self.waiting_since == When::NEVER {
+            self.waiting_since = When::at(now);
         }
-        self.retry_at = now.saturating_add(self.retry.into());
+        self.retry_at = When::after(now, self.retry);
     }
 
     /// When the peer counts as lost. A peer that has not been there yet is waited for.
-    fn lost_at(&self) -> u64 {
-        if self.confirmed { self.waiting_since.saturating_add(self.config.patience) } else { NEVER }
+    fn lost_at(&self) -> When {
+        if self.confirmed {
+            When::at(self.waiting_since.time().saturating_add(self.config.patience))
+        } else {
+            When::NEVER
+        }
     }
 
     fn end(&mut self, over: Over, records: &mut impl Records) -> Ended {

@@ -69,37 +69,43 @@ impl Hello {
     /// The longest body of a Hello (HEL-2).
     pub const MAX_LENGTH: usize = 256;
 
+    /// What no peer has said: it names no version.
+    pub(crate) const NOBODY: Self = Self {
+        version_min: 0,
+        version_max: 0,
+        features: 0,
+        limits: Limits { max_message: 0, imports: 0, answers: 0, call_bytes: 0, handles: 0, levels: 0 },
+        peer: Uuid::nil(),
+        incarnation: 0,
+        link: None,
+        patience: 0,
+    };
+
     /// Fields of features stand after the incarnation, in the order of their bits (HEL-6); those of later versions behind
-    /// them are skipped (HEL-2).
-    pub(crate) fn read(reader: &mut Reader<'_>) -> Self {
-        let mut hello = Self {
-            version_min: reader.varint_u16(),
-            version_max: reader.varint_u16(),
-            features: reader.varint(),
-            limits: Limits {
-                max_message: reader.varint_u32(),
-                imports: reader.varint_u32(),
-                answers: reader.varint_u16(),
-                call_bytes: reader.varint_u32(),
-                handles: reader.varint_u16(),
-                levels: reader.varint_u16(),
-            },
-            peer: Uuid::from_bytes(reader.array()),
-            incarnation: reader.varint(),
-            link: None,
-            patience: 0,
+    /// them are skipped (HEL-2). Read into its place, since it is long.
+    pub(crate) fn read(&mut self, reader: &mut Reader<'_>) {
+        (self.version_min, self.version_max) = (reader.varint_u16(), reader.varint_u16());
+        self.features = reader.varint();
+        self.limits = Limits {
+            max_message: reader.varint_u32(),
+            imports: reader.varint_u32(),
+            answers: reader.varint_u16(),
+            call_bytes: reader.varint_u32(),
+            handles: reader.varint_u16(),
+            levels: reader.varint_u16(),
         };
+        self.peer = Uuid::from_bytes(reader.array());
+        self.incarnation = reader.varint();
         // Versions count from 1 (HEL-3).
-        reader.expect(hello.version_min != 0 && hello.version_max != 0);
-        if hello.features & feature::LINK != 0 {
-            hello.link =
+        reader.expect(self.version_min != 0 && self.version_max != 0);
+        if self.features & feature::LINK != 0 {
+            self.link =
                 Some(LinkOffer { token: reader.array(), replay: reader.varint_u32(), park: reader.varint_u32() });
         }
-        if hello.features & feature::KEEPALIVE != 0 {
-            hello.patience = reader.varint_u32();
+        if self.features & feature::KEEPALIVE != 0 {
+            self.patience = reader.varint_u32();
         }
         reader.take(reader.rest().len());
-        hello
     }
 
     pub(crate) fn write(&self, writer: &mut Writer<'_>) {

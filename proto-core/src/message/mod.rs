@@ -279,7 +279,11 @@ impl<'f> Message<'f> {
             kind::RELEASE => Self::Release(Releases::read(reader)),
             kind::UNIMPLEMENTED => Self::Unimplemented(read_kinds(reader)),
             kind::DOWN => Self::Down(Downs::read(reader)),
-            kind::HELLO => Self::Hello(Hello::read(reader)),
+            kind::HELLO => {
+                let mut hello = Hello::NOBODY;
+                hello.read(reader);
+                Self::Hello(hello)
+            }
             kind::CLOSE => Self::Close(Close::read(reader)),
             kind::ACK => Self::Ack(reader.varint()),
             kind::RESUME => {

@@ -29,7 +29,10 @@ impl<S: Storage> Session<S> {
             let body: &'f [u8] = scratch.get(..length)?;
             let Ok(Message::Call(call)) = Message::read(body) else { return None };
             let args = Values::check(call.values, Top::Arguments, call.handles.len()).ok()?;
-            return self.start(id, (&call, parent), args);
+            return match self.start(id, (&call, parent), args) {
+                Some(Event::Request(request)) => Some(request),
+                _ => None,
+            };
         }
         None
     }
@@ -65,7 +68,7 @@ impl<S: Storage> Session<S> {
                 }
                 // Calls that are ready already run first (ANS-3).
                 if settled && (!S::Store::HOLDS || self.ready == 0 || named.iter().next().is_none()) {
-                    return Ok(self.start(call.id, (call, parent), args).map(Event::Request));
+                    return Ok(self.start(call.id, (call, parent), args));
                 }
                 self.keep_waiting((call, parent), body);
                 if settled {
@@ -193,7 +196,7 @@ impl<S: Storage> Session<S> {
         id: u16,
         (call, parent): (&Call<'f>, u32),
         args: Values<'f>,
-    ) -> Option<Request<'f>> {
+    ) -> Option<Event<'f>> {
         let entry = self.answers.get_mut(id.into())?;
         entry.set_stage(Stage::Running);
         let (target, ordinal) = (entry.target(), entry.ordinal);
@@ -209,7 +212,7 @@ impl<S: Storage> Session<S> {
             RunsOn::Nothing => return None,
         };
         let parent = call.parent.map(|id| Question { id, ordinal: parent });
-        Some(Request {
+        Some(Event::Request(Request {
             call: Answer { id, ordinal },
             pipelined: call.pipelined,
             parent: parent.filter(|&parent| self.open_question(parent).is_some()),
@@ -218,7 +221,7 @@ impl<S: Storage> Session<S> {
             op: call.op,
             handles: call.handles,
             args,
-        })
+        }))
     }
 
     /// The call waits, its bytes in the store. Our objects among its arguments are held meanwhile.

@@ -15,7 +15,7 @@ use super::receive::fault;
 use super::storage::{Blank, Buffer, Parts, Storage, Table};
 use super::{Ended, Question, Rule, Session};
 use crate::codec::{Writer, varint_len};
-use crate::message::{Hello, LinkOffer, Message, Resume, kind};
+use crate::message::{LinkOffer, Message, Resume, kind};
 
 /// Whether and how a session survives its connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -333,8 +333,8 @@ impl<S: Storage> Session<S> {
     }
 
     /// The peer's Hello tells whether there is a link.
-    pub(super) fn link_agreed(&mut self, peer: &Hello) {
-        match (self.link.mode, &peer.link) {
+    pub(super) fn link_agreed(&mut self) {
+        match (self.link.mode, &self.peer.link) {
             (Mode::Resume, Some(offer)) if S::Parts::RESUMES => {
                 self.link.agreed = true;
                 // A quarter of what the peer keeps (LNK-3).

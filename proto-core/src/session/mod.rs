@@ -67,7 +67,7 @@ pub const VERSION: u16 = 1;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Session<S: Storage> {
     limits: Limits,
-    /// [`NOBODY`] before its Hello.
+    /// [`Hello::NOBODY`] before its Hello.
     peer: Hello,
     ended: Option<Ended>,
     close_due: bool,
@@ -408,8 +408,8 @@ impl<S: Storage> Session<S> {
     ///
     /// In fixed storage it is all zeros, so that a static of it takes no flash, and a session that begins there takes no stack.
     pub const BLANK: Self = Self {
-        limits: NOBODY.limits,
-        peer: NOBODY,
+        limits: Hello::NOBODY.limits,
+        peer: Hello::NOBODY,
         ended: Some(Ended::NotBegun),
         close_due: false,
         exports: S::Exports::BLANK,
@@ -482,7 +482,6 @@ impl<S: Storage> Session<S> {
         };
         self.ended = None;
         self.patience = config.patience;
-        self.time.begin();
         self.link.begin(config.link);
         self.out.begin(config.out_bytes.min(bytes as usize), self.link.keeps());
         self.undelivered = u32::MAX;
@@ -668,18 +667,6 @@ impl Session<Host> {
 /// What a key takes in its index.
 #[cfg(feature = "alloc")]
 const OF_A_KEY: usize = 24;
-
-/// Not a Hello: it names no version.
-const NOBODY: Hello = Hello {
-    version_min: 0,
-    version_max: 0,
-    features: 0,
-    limits: Limits { max_message: 0, imports: 0, answers: 0, call_bytes: 0, handles: 0, levels: 0 },
-    peer: Uuid::nil(),
-    incarnation: 0,
-    link: None,
-    patience: 0,
-};
 
 /// The store's number for a waiting call and for a kept result of the same id.
 fn parked_key(id: u16) -> u32 {

@@ -73,9 +73,13 @@ impl<S: Storage> Session<S> {
                 self.on_down(entries)?;
             }
             kind::HELLO => {
-                let hello = Hello::read(reader);
-                whole(reader)?;
-                return self.on_hello(hello).map(Some);
+                self.peer.read(reader);
+                let taken = whole(reader).and_then(|()| self.on_hello());
+                if taken.is_err() {
+                    self.peer.version_min = Hello::NOBODY.version_min;
+                }
+                taken?;
+                return Ok(Some(Event::Ready));
             }
             kind::UNIMPLEMENTED => {
                 let kinds = message::read_kinds(reader);
@@ -101,17 +105,17 @@ impl<S: Storage> Session<S> {
         Ok(None)
     }
 
-    fn on_hello<'f>(&mut self, hello: Hello) -> Result<Event<'f>, Ended> {
+    fn on_hello(&mut self) -> Result<(), Ended> {
+        let hello = &self.peer;
         if !hello.limits.are_valid() {
             return Err(fault(Rule::HelloLimits));
         }
         if !(hello.version_min..=hello.version_max).contains(&VERSION) {
             return Err(Ended::NoCommonVersion);
         }
-        self.peer = hello;
-        self.link_agreed(&hello);
-        self.begin_keepalive(&hello);
-        Ok(Event::Ready)
+        self.link_agreed();
+        self.begin_keepalive();
+        Ok(())
     }
 }
 

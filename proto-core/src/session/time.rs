@@ -6,7 +6,8 @@
 use super::entry::{QuestionState, Stage};
 use super::storage::{Blank, Storage, Table};
 use super::{Answer, Ended, Notice, Question, Session};
-use crate::message::{Consequence, Deadline, ErrorCode, FinishMode, Hello, MAX_REMAINING, feature};
+use crate::message::{Consequence, Deadline, ErrorCode, FinishMode, MAX_REMAINING, feature};
+use crate::when::When;
 
 /// When a call's time is over, and what is to become of it then.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -36,20 +37,18 @@ pub(crate) struct Time {
     /// Deadlines that came since.
     fresh: u32,
     /// No deadline is earlier.
-    due: u64,
+    due: When,
     /// Calls of ours whose deadline has passed, which the host has not been told.
     late: u32,
     /// When to look whether the peer was heard, and whether something was said; 0 is not known yet.
-    listen: u64,
-    speak: u64,
+    listen: When,
+    speak: When,
     pub heard: bool,
     pub said: bool,
     pub ping_due: bool,
     /// Looks in a row that found nothing heard.
     silent: u8,
 }
-
-const NEVER: u64 = u64::MAX;
 
 /// Looks within one patience. So something is said after half of it at the latest, since what was said right after one look
 /// is noticed at the next (TIM-5).
@@ -59,10 +58,10 @@ impl Blank for Time {
     const BLANK: Self = Self {
         now: 0,
         fresh: 0,
-        due: 0,
+        due: When::NEVER,
         late: 0,
-        listen: 0,
-        speak: 0,
+        listen: When::NEVER,
+        speak: When::NEVER,
         heard: false,
         said: false,
         ping_due: false,
@@ -71,10 +70,6 @@ impl Blank for Time {
 }
 
 impl Time {
-    pub fn begin(&mut self) {
-        (self.due, self.listen, self.speak) = (NEVER, NEVER, NEVER);
-    }
-
     /// A deadline for an entry.
     pub fn set(&mut self, deadline: Option<Deadline>) -> Due {
         let Some(Deadline { remaining, consequence }) = deadline else { return Due::default() };
@@ -107,7 +102,7 @@ impl Time {
             return None;
         }
         let at = self.now + u64::from(due.at);
-        self.due = self.due.min(at);
+        self.due = self.due.or(When::at(at));
         Some(Due { clock: Clock::Runs, at: at as u32, ..due })
     }
 
@@ -119,7 +114,7 @@ impl Time {
         match self.until(due.at) {
             0 => Some(Due { clock: Clock::Passed, ..due }),
             left => {
-                self.due = self.due.min(self.now + u64::from(left));
+                self.due = self.due.or(When::after(self.now, left));
                 None
             }
         }
@@ -139,13 +134,13 @@ impl<S: Storage> Session<S> {
         if self.time.fresh > 0 {
             self.begin_deadlines();
         }
-        if self.time.now >= self.time.due {
+        if self.time.due.is_due(self.time.now) {
             self.pass_deadlines();
         }
-        if self.time.now >= self.time.speak {
+        if self.time.speak.is_due(self.time.now) {
             self.look_whether_said();
         }
-        if self.time.now >= self.time.listen {
+        if self.time.listen.is_due(self.time.now) {
             self.look_whether_heard();
         }
     }
@@ -153,13 +148,13 @@ impl<S: Storage> Session<S> {
     /// When [`Self::advance`] has something to do; it may be past already.
     pub fn poll_timeout(&self) -> Option<u64> {
         let Time { now, fresh, due, listen, speak, .. } = self.time;
-        let next = if fresh > 0 { now } else { due.min(listen).min(speak) };
-        (next != NEVER && self.ended.is_none()).then_some(next)
+        let next = if fresh > 0 { When::at(now) } else { due.or(listen).or(speak) };
+        next.some().filter(|_| self.ended.is_none())
     }
 
     /// Whether a call under way has a deadline, or had one that has not passed yet.
     pub fn has_deadlines(&self) -> bool {
-        self.time.fresh > 0 || self.time.due != NEVER
+        self.time.fresh > 0 || self.time.due != When::NEVER
     }
 
     /// What is left of the deadline of a call of the peer's that is being served, as of the time that is known, if it has one.
@@ -204,7 +199,7 @@ impl<S: Storage> Session<S> {
 
     /// Looks at all deadlines.
     fn pass_deadlines(&mut self) {
-        self.time.due = NEVER;
+        self.time.due = When::NEVER;
         for id in 0..self.questions.len() as u32 {
             let Some(question) = self.questions.get_mut(id) else { continue };
             if question.state() == QuestionState::Open
@@ -263,18 +258,18 @@ impl<S: Storage> Session<S> {
     }
 
     /// Keepalive begins if both sides know of it (TIM-4).
-    pub(super) fn begin_keepalive(&mut self, peer: &Hello) {
-        if self.patience.is_none() || peer.features & feature::KEEPALIVE == 0 {
+    pub(super) fn begin_keepalive(&mut self) {
+        if self.patience.is_none() || self.peer.features & feature::KEEPALIVE == 0 {
             return;
         }
-        let if_any = |patience: u32| if patience > 0 { 0 } else { NEVER };
+        let if_any = |patience: u32| if patience > 0 { When::at(0) } else { When::NEVER };
         self.time.listen = if_any(self.patience.unwrap_or(0));
-        self.time.speak = if_any(peer.patience);
+        self.time.speak = if_any(self.peer.patience);
     }
 
     fn look_whether_said(&mut self) {
         let next = self.next_look(self.peer().map_or(0, |peer| peer.patience));
-        let is_first = core::mem::replace(&mut self.time.speak, next) == 0;
+        let is_first = core::mem::replace(&mut self.time.speak, next) == When::at(0);
         let was_said = core::mem::take(&mut self.time.said);
         // Where output waits the peer does not read: a Ping behind it says nothing more.
         self.time.ping_due |= !is_first && !was_said && self.output_len() == 0 && !self.is_parked();
@@ -282,7 +277,7 @@ impl<S: Storage> Session<S> {
 
     fn look_whether_heard(&mut self) {
         let next = self.next_look(self.patience.unwrap_or(0));
-        let is_first = core::mem::replace(&mut self.time.listen, next) == 0;
+        let is_first = core::mem::replace(&mut self.time.listen, next) == When::at(0);
         // Each look counts once, however late it comes: what arrived while this side slept may not have been read yet.
         let was_heard = core::mem::take(&mut self.time.heard);
         // Without a connection there is nothing to be heard; how long another one may take is for whoever opens it to say.
@@ -296,7 +291,7 @@ impl<S: Storage> Session<S> {
         }
     }
 
-    fn next_look(&self, patience: u32) -> u64 {
-        self.time.now + u64::from((patience / LOOKS).max(1))
+    fn next_look(&self, patience: u32) -> When {
+        When::after(self.time.now, (patience / LOOKS).max(1))
     }
 }
