@@ -1,7 +1,7 @@
 //! How long a call has, as its extension says it (TIM-1).
 
 use super::MAX_REMAINING;
-use crate::codec::{Reader, Writer, varint_len};
+use crate::codec::{Reader, Writer};
 
 /// How long a call has, and what is to become of it when that is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,6 +16,15 @@ impl Deadline {
     /// So many milliseconds, then the call is cancelled.
     pub fn new(remaining: u32) -> Self {
         Self { remaining, consequence: Consequence::Cancel }
+    }
+
+    /// The one that is over sooner, with its consequence; the first of equals.
+    pub(crate) fn sooner(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        match (one, other) {
+            (Some(one), Some(other)) if other.remaining < one.remaining => Some(other),
+            (None, other) => other,
+            (one, _) => one,
+        }
     }
 
     /// Whether there is no sense in starting the call any more.
@@ -71,17 +80,21 @@ impl Extension {
     }
 
     pub fn write(&self, writer: &mut Writer<'_>) {
-        let consequence = self.deadline.map(|deadline| deadline.consequence).filter(|&c| c != Consequence::Cancel);
-        let fields = [
-            (PARENT, self.parent.map(u64::from)),
-            (REMAINING, self.deadline.map(|deadline| deadline.remaining.into())),
-            (CONSEQUENCE, consequence.map(|consequence| consequence as u64)),
-        ];
-        let fields = || fields.iter().filter_map(|&(key, value)| value.map(|value| (key << 1, value)));
-        writer.varint(fields().map(|(key, value)| varint_len(key) + varint_len(value)).sum::<usize>() as u64);
-        for (key, value) in fields() {
-            writer.varint(key);
-            writer.varint(value);
+        let mut bytes = [0; 16];
+        let mut fields = Writer::new(&mut bytes);
+        let mut field = |key: u64, value: u32| {
+            fields.varint(key << 1);
+            fields.varint(value.into());
+        };
+        if let Some(parent) = self.parent {
+            field(PARENT, parent.into());
         }
+        if let Some(Deadline { remaining, consequence }) = self.deadline {
+            field(REMAINING, remaining);
+            if consequence != Consequence::Cancel {
+                field(CONSEQUENCE, consequence as u32);
+            }
+        }
+        writer.blob(fields.written().unwrap_or_default());
     }
 }

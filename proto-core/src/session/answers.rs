@@ -151,13 +151,6 @@ impl<S: Storage> Session<S> {
             Target::Answer(id) => (RunsOn::Answer(id), None),
         };
         self.check_homes(receiver, call.handles)?;
-        // No call has such an id, and a list of named answers cannot hold it.
-        let is_none = |id: u16| u32::from(id) >= IdOf::<S>::NONE.into();
-        if matches!(call.target, Target::Answer(id) if is_none(id)) || { call.handles }
-            .any(|handle| matches!(handle, Descriptor::Answer(id) if is_none(id)))
-        {
-            return Err((ErrorCode::NoSuchAnswer, 0));
-        }
         self.named_state(named)?;
         if call.deadline.is_some_and(Deadline::is_too_late) {
             return Err((ErrorCode::DeadlineExceeded, 0));
@@ -386,14 +379,16 @@ pub(super) type IdOf<S> = <<S as Storage>::Width as Width>::Id;
 
 /// The answers that a call names, as target or among its handles; None if there are too many (ANS-2).
 fn named_answers<S: Storage>(call: &Call<'_>) -> Option<Named<IdOf<S>>> {
-    let mut named = Named::default();
-    let of_handles = call.handles.filter_map(|handle| match handle {
-        Descriptor::Answer(id) => Some(id),
-        _ => None,
-    });
-    let of_target = match call.target {
-        Target::Answer(id) => Some(id),
-        Target::Export { .. } => None,
-    };
-    of_target.into_iter().chain(of_handles).all(|id| named.add(id)).then_some(named)
+    let mut named = Named::NONE;
+    if let Target::Answer(id) = call.target {
+        named.add(id);
+    }
+    for handle in call.handles {
+        if let Descriptor::Answer(id) = handle
+            && !named.add(id)
+        {
+            return None;
+        }
+    }
+    Some(named)
 }

@@ -1,17 +1,19 @@
 //! What the host commands. A command that cannot be done says so before anything has changed.
 
 use super::answers::IdOf;
-use super::entry::{ExportState, Named, QuestionState, Settled};
-use super::handles::{PinError, held_by, write_references};
-use super::kept::{StoredHandles, read_kept};
+use super::entry::{ExportState, Held, Named, QuestionState, Settled};
+use super::handles::{PinError, find_export, held_by, write_references};
+use super::kept::StoredHandles;
+use super::lent::local;
 use super::outgoing::AppendError;
 use super::storage::{Blank, Parts, Storage, Store, Table};
 use super::transmit::KEPT_FREE;
 use super::width::{Number, Width};
 use super::{Answer, Call, CallError, Callee, Import, Notice, Question, Ref, ReplyError, ReplyRefused};
 use super::{Session, Stale, kept_key};
+use crate::codec::Reader;
 use crate::message::{self, Deadline, ErrorCode, Extension, FinishMode, Target};
-use crate::value::{Top, Value, ValueError, ValueWriter};
+use crate::value::{Top, ValueError, ValueWriter, tag};
 
 /// Writes values, the same each time. Unlike the trait of closures it has no way to be called by value, which nobody needs and for
 /// which each closure would bring some code.
@@ -45,23 +47,23 @@ impl<S: Storage> Session<S> {
         if let Some(ended) = self.ended {
             return Err(CallError::Ended(ended));
         }
-        let Some(peer) = self.peer().map(|peer| peer.limits) else {
+        if self.peer().is_none() {
             return Err(CallError::NotReady);
-        };
+        }
         let (level, deadline) = match call.parent.map(|parent| self.running_answer(parent)) {
             None if self.is_leaving() => return Err(CallError::Leaving),
             None => (0, call.deadline),
             Some(Some(parent)) => {
                 // The sooner of the two, with what is to become of it (TIM-2).
-                let sooner = call.deadline.into_iter().chain(self.time.left(parent.due()));
-                ((parent.level.into() as u16).saturating_add(1), sooner.min_by_key(|deadline| deadline.remaining))
+                let deadline = Deadline::sooner(call.deadline, self.time.left(parent.due()));
+                ((parent.level.into() as u16).saturating_add(1), deadline)
             }
             Some(None) => return Err(CallError::BadParent),
         };
         if deadline.is_some_and(Deadline::is_too_late) {
             return Err(CallError::DeadlineExceeded);
         }
-        if level >= peer.levels {
+        if level >= self.peer.limits.levels {
             return Err(CallError::TooDeep);
         }
         let target = match call.callee {
@@ -85,14 +87,14 @@ impl<S: Storage> Session<S> {
                 return Err(CallError::TooManyPromises);
             }
         }
-        if call.references.len() > peer.handles.into() {
+        if call.references.len() > self.peer.limits.handles.into() {
             return Err(CallError::TooManyReferences);
         }
-        if self.questions.limit().min(peer.answers.into()) == 0 {
+        if self.questions.limit().min(self.peer.limits.answers.into()) == 0 {
             return Err(CallError::NotServed);
         }
         let pipelined = S::Parts::PROMISES && call.pipelined;
-        let id = self.free_question_id(peer.answers).ok_or(CallError::Overloaded)?;
+        let id = self.free_question_id(self.peer.limits.answers).ok_or(CallError::Overloaded)?;
         self.pin(call.references).map_err(|error| match error {
             PinError::BadReference(index) => CallError::BadReference(index),
             PinError::TableFull => CallError::TableFull,
@@ -101,10 +103,8 @@ impl<S: Storage> Session<S> {
         let extension = Extension { parent: call.parent.map(|parent| parent.id), deadline };
         let (exports, keys) = (&self.exports, &self.keys);
         // What the peer still takes of calls without Return bounds this one as its frames do (ADM-2).
-        let left = peer.call_bytes.saturating_sub(self.question_bytes);
-        let max = peer.max_message.min(left) as usize;
-        let longest = peer.max_message.min(peer.call_bytes) as usize;
-        let longest = self.out.longest(longest, KEPT_FREE);
+        let left = self.peer.limits.call_bytes.saturating_sub(self.question_bytes);
+        let max = self.peer.limits.max_message.min(left) as usize;
         let appended = self.out.append(max, KEPT_FREE, &mut |mut writer| {
             let count = call.references.len();
             message::Call::write_head(&mut writer, (id, pipelined, extension), (target, call.op), count, |writer| {
@@ -118,14 +118,17 @@ impl<S: Storage> Session<S> {
             Ok(length) => length,
             Err(error) => {
                 self.unpin(call.references);
-                if let AppendError::NoRoom = error {
-                    self.lacks_room();
-                }
+                let longest = self.peer.limits.max_message.min(self.peer.limits.call_bytes) as usize;
                 return Err(match error {
                     AppendError::Values(error) => CallError::Values(error),
-                    AppendError::TooLarge(size) if size > longest => CallError::TooLarge(size),
+                    AppendError::TooLarge(size) if size > self.out.longest(longest, KEPT_FREE) => {
+                        CallError::TooLarge(size)
+                    }
                     AppendError::TooLarge(_) => CallError::Overloaded,
-                    AppendError::NoRoom => CallError::NoRoom,
+                    AppendError::NoRoom => {
+                        self.lacks_room();
+                        CallError::NoRoom
+                    }
                 });
             }
         };
@@ -213,11 +216,13 @@ impl<S: Storage> Session<S> {
         }
         let (exports, keys, store) = (&self.exports, &self.keys, &self.store);
         let max = self.peer_limits().max_message as usize;
+        let mut head = 0;
         let appended = self.out.append(max, 0, &mut |mut writer| {
             let count = references.len();
             message::Return::write_head(&mut writer, call.id, error, count, |writer| {
                 write_references::<S>(writer, exports, keys, references);
             });
+            head = writer.len();
             let top = if error.is_some() { Top::Error } else { Top::Result };
             let mut values = ValueWriter::new(writer, top, count as u32);
             result(&mut values, store)?;
@@ -227,12 +232,12 @@ impl<S: Storage> Session<S> {
             Ok(length) => length,
             Err(error) => {
                 self.unpin(references);
-                if let AppendError::NoRoom = error {
-                    self.lacks_room();
-                }
                 return match error {
                     AppendError::Values(error) => Err(ReplyError::Values(error)),
-                    AppendError::NoRoom => Err(ReplyError::NoRoom),
+                    AppendError::NoRoom => {
+                        self.lacks_room();
+                        Err(ReplyError::NoRoom)
+                    }
                     AppendError::TooLarge(size) => self.became(call, ReplyRefused::TooLarge(size)),
                 };
             }
@@ -241,7 +246,7 @@ impl<S: Storage> Session<S> {
         self.note_sent(references, None);
         let settled = match error {
             Some(code) => Settled::Failed(code),
-            None if pipelined => self.keep(call.id, length),
+            None if pipelined => self.keep(call.id, length, head, references),
             None => Settled::None,
         };
         self.settle(call.id, settled);
@@ -320,30 +325,40 @@ impl<S: Storage> Session<S> {
         self.ready > 0
     }
 
+    /// The session answers a call that runs in place of what was given.
+    #[cold]
     fn became(&mut self, call: Answer, refused: ReplyRefused) -> Result<(), ReplyError> {
         let (code, detail) = match refused {
             ReplyRefused::TableFull => (ErrorCode::TableFull, 0),
             ReplyRefused::TooLarge(size) => (ErrorCode::ResultTooLarge, u32::try_from(size).unwrap_or(u32::MAX)),
         };
-        self.refuse(call, code, detail)?;
+        self.refuse_entry(call.id, code, detail);
         Err(ReplyError::Became(refused))
     }
 
-    /// Keeps what a pipelined call answered, for calls that name it (ANS-4). The Return is the last thing written.
-    fn keep(&mut self, id: u16, length: usize) -> Settled {
+    /// Keeps what a pipelined call answered, for calls that name it (ANS-4). The Return is the last thing written, so many bytes long,
+    /// of which the first ones are its head.
+    fn keep(&mut self, id: u16, length: usize, head: usize, references: &[Ref]) -> Settled {
         let pending = self.out.pending();
         let body = pending.get(pending.len().saturating_sub(length)..).unwrap_or_default();
-        let Some((handles, values)) = read_kept(body) else { return Settled::NotKept };
-        let Some(first) = values.first() else { return Settled::None };
+        let mut value = Reader::new(body.get(head..).unwrap_or_default());
+        if value.is_empty() {
+            return Settled::None;
+        }
         // It is the caller's own, and gone with this very Return (REF-9).
-        if { handles }.any(|handle| self.gives_back_lent(handle)) {
+        if references.iter().any(|reference| self.gives_back_lent(*reference)) {
             return Settled::NotKept;
         }
         // Whatever else the list has: entries need not be named (VAL-6).
-        if let Value::Reference(index) = first
-            && let Some(handle) = handles.get(index)
+        if value.byte() == tag::REFERENCE
+            && let Some(reference) = references.get(value.varint() as usize)
         {
-            let held = held_by(handle);
+            let held = match *reference {
+                Ref::Import(Import { slot, generation, .. }) => Held::Import { slot, generation },
+                reference => local(reference)
+                    .and_then(|(key, _)| find_export::<S>(&self.exports, &self.keys, key))
+                    .map_or(Held::Nothing, Held::Export),
+            };
             self.hold(held);
             return Settled::Reference(held);
         }

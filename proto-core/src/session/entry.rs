@@ -494,9 +494,9 @@ pub(crate) struct Named<N>([N; MAX_ANSWERS_NAMED]);
 impl<N: Number> Named<N> {
     pub const NONE: Self = Self([N::ZERO; MAX_ANSWERS_NAMED]);
 
-    /// Adds an id, once; false if there are too many. The highest id, which no call has, and what is above are not noted.
+    /// Adds an id, once; false if there are too many. Those that are too high for a call here become one that no call has.
     pub fn add(&mut self, id: u16) -> bool {
-        let id = if u32::from(id) < N::NONE.into() { N::of(u32::from(id) + 1) } else { N::ZERO };
+        let id = N::of((u32::from(id) + 1).min(N::NONE.into()));
         match self.0.iter_mut().find(|have| **have == N::ZERO || **have == id) {
             Some(free) => {
                 *free = id;

@@ -17,13 +17,18 @@ use crate::message::kind;
 pub(crate) struct Goodbyes {
     /// The host wants the session to end.
     pub leaving: bool,
-    /// [`Session::messages`] when each Goodbye was said or heard: any sequenced message makes it void. 0 if there is none.
-    said: u64,
-    heard: u64,
+    /// Whether each was said or heard, and is not void.
+    said: bool,
+    heard: bool,
 }
 
 impl Goodbyes {
-    pub const NONE: Self = Self { leaving: false, said: 0, heard: 0 };
+    pub const NONE: Self = Self { leaving: false, said: false, heard: false };
+
+    /// Any sequenced message, either way, makes both void.
+    pub fn void(&mut self) {
+        (self.said, self.heard) = (false, false);
+    }
 }
 
 impl<S: Storage> Session<S> {
@@ -39,23 +44,13 @@ impl<S: Storage> Session<S> {
     }
 
     /// Whether a Goodbye was said that is not void.
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub(super) fn is_said(&self) -> bool {
-        self.goodbyes.said == self.messages()
-    }
-
-    fn is_heard(&self) -> bool {
-        self.goodbyes.heard == self.messages()
-    }
-
-    /// How many sequenced messages there were, both ways, and one more.
-    fn messages(&self) -> u64 {
-        self.sent + self.received + 1
+        self.goodbyes.said
     }
 
     /// Whether a Goodbye is to be said: asked for by the host or by the peer, when nothing is under way.
     pub(super) fn goodbye_due(&self) -> bool {
-        (self.goodbyes.leaving || self.is_heard()) && !self.is_said() && self.is_idle()
+        (self.goodbyes.leaving || self.goodbyes.heard) && !self.is_said() && self.is_idle()
     }
 
     /// Whether no call is under way, either way, and nothing is to be sent but what is written.
@@ -68,7 +63,7 @@ impl<S: Storage> Session<S> {
             return Err(fault(Rule::GoodbyeAhead));
         }
         // One that crossed something of ours is void from the start.
-        self.goodbyes.heard = if received == self.sent { self.messages() } else { 0 };
+        self.goodbyes.heard = received == self.sent;
         match self.is_done() {
             true => Err(Ended::Done),
             false => Ok(()),
@@ -85,7 +80,7 @@ impl<S: Storage> Session<S> {
             if !self.append_unsequenced(&writer) {
                 return false;
             }
-            self.goodbyes.said = self.messages();
+            self.goodbyes.said = true;
             if self.is_done() {
                 self.end(Ended::Done);
             }
@@ -95,12 +90,12 @@ impl<S: Storage> Session<S> {
 
     /// It is to be said again, if it is due still: the connection on which it was said is lost, and it is not kept (LNK-4).
     pub(super) fn unsay_goodbye(&mut self) {
-        self.goodbyes.said = 0;
+        self.goodbyes.said = false;
     }
 
     /// Whoever has said Goodbye was idle then, and has sent and received nothing since. What was dropped meanwhile needs no
     /// Release any more.
     fn is_done(&self) -> bool {
-        self.is_said() && self.is_heard()
+        self.is_said() && self.goodbyes.heard
     }
 }

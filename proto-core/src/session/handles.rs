@@ -23,7 +23,7 @@ pub(super) enum PinError {
 impl<S: Storage> Session<S> {
     /// One more holder of a reference.
     pub fn retain(&mut self, import: Import) -> Result<(), Stale> {
-        if import == Import::DIRECTORY {
+        if import.slot == 0 {
             return Ok(());
         }
         let entry = self.imports.get_mut(import.slot).ok_or(Stale)?;
@@ -36,7 +36,7 @@ impl<S: Storage> Session<S> {
 
     /// One holder of a reference less. The last one marks it; it is released with the next output (REL-1).
     pub fn release(&mut self, import: Import) -> Result<(), Stale> {
-        if import != Import::DIRECTORY {
+        if import.slot != 0 {
             if !self.holds(import) {
                 return Err(Stale);
             }
@@ -62,7 +62,7 @@ impl<S: Storage> Session<S> {
         let held = |entry: &ImportEntry<S::Width>| {
             entry.live && entry.is_held() && (entry.generation, entry.epoch) == (import.generation, import.epoch)
         };
-        import == Import::DIRECTORY || self.imports.get(import.slot).is_some_and(held)
+        import.slot == 0 || self.imports.get(import.slot).is_some_and(held)
     }
 
     /// The object of ours that a handle names, if the peer may hold that, whether the object is revoked or not.

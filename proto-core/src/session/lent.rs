@@ -8,7 +8,6 @@ use super::list::{pop_lent, push_lent, unlink_lent};
 use super::storage::{Blank, Parts, Storage, Table};
 use super::width::Width;
 use super::{Import, Ref, Session};
-use crate::message::Descriptor;
 
 impl<S: Storage> Session<S> {
     /// A call of ours was written: what it lends is lent, unless the peer holds it already.
@@ -85,8 +84,8 @@ impl<S: Storage> Session<S> {
     }
 
     /// Whether a message of ours gives back what is lent to a call of the peer.
-    pub(super) fn gives_back_lent(&self, handle: Descriptor) -> bool {
-        let Descriptor::Receiver { slot, .. } = handle else { return false };
+    pub(super) fn gives_back_lent(&self, reference: Ref) -> bool {
+        let Ref::Import(Import { slot, .. }) = reference else { return false };
         self.imports.get(slot).is_some_and(|import| import.scope.is_some())
     }
 }

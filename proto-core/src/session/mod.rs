@@ -461,7 +461,9 @@ impl<S: Storage> Session<S> {
     /// references any more. Hello is its first output.
     pub fn begin(&mut self, config: &Config) {
         *self = Self::BLANK;
-        let (slots, calls) = (Slot::<S>::NONE.into().min(Limits::MAX_IMPORTS), IdOf::<S>::NONE.into() as u16);
+        let slots = Slot::<S>::NONE.into().min(Limits::MAX_IMPORTS);
+        // The highest id stands for all that no call can have.
+        let calls = IdOf::<S>::NONE.into() as u16 - 1;
         let bytes = <S::Width as Width>::Count::NONE.into();
         self.exports.set_limit(config.exports.min(slots) as usize);
         self.imports.set_limit(config.limits.imports.min(slots) as usize);
@@ -613,25 +615,30 @@ impl<S: Storage> Session<S> {
     /// The error, if there is one, of a message's target and handles that are objects of ours: an unknown one comes before one that
     /// is revoked.
     fn check_homes(&self, target: Option<(u32, u16)>, handles: Handles<'_>) -> Result<(), (ErrorCode, u32)> {
-        let mut found = Ok(());
-        for (slot, generation) in target.into_iter().chain(handles.filter_map(Descriptor::of_receiver)) {
-            match self.check_home(slot, generation) {
-                Err(error @ (ErrorCode::NoSuchObject, _)) => return Err(error),
-                Err(error) if found.is_ok() => found = Err(error),
-                _ => {}
+        let mut found = target.map_or(Ok(()), |(slot, generation)| self.check_home(slot, generation));
+        for handle in handles {
+            if let Err((ErrorCode::NoSuchObject, _)) = found {
+                break;
+            }
+            if let Some((slot, generation)) = handle.of_receiver()
+                && let Err(error) = self.check_home(slot, generation)
+                && (found.is_ok() || error.0 == ErrorCode::NoSuchObject)
+            {
+                found = Err(error);
             }
         }
         found
     }
 
-    /// The peer's limits; before its Hello, ours, since nothing is sent then.
+    /// The peer's limits; all 0 before its Hello, when nothing is sent.
     fn peer_limits(&self) -> &Limits {
-        self.peer().map_or(&self.limits, |peer| &peer.limits)
+        &self.peer.limits
     }
 
     /// A sequenced message was written: it has its ordinal (MSG-2).
     fn count_sent(&mut self) {
         self.sent += 1;
+        self.goodbyes.void();
         if self.sent.is_multiple_of(handles::AGING) {
             self.age_exports();
         }

@@ -249,6 +249,7 @@ impl<B: Buffer> Outgoing<B> {
     }
 
     /// Appends a record that is written.
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub fn put(&mut self, max_body: usize, message: &Writer<'_>) -> Result<usize, AppendError> {
         let body = message.written().unwrap_or_default();
         self.append(max_body, 0, &mut |mut writer| {

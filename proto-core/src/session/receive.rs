@@ -14,8 +14,8 @@ impl<S: Storage> Session<S> {
             return Err(ended);
         }
         let event = self.receive(body);
-        if let Err(ended) = event {
-            self.end(ended);
+        if let Err(ended) = &event {
+            self.end(*ended);
         }
         event
     }
@@ -38,6 +38,7 @@ impl<S: Storage> Session<S> {
         // Counted before it is looked at, whether its kind is known or not (MSG-2).
         if Message::is_sequenced(body) {
             self.received += 1;
+            self.goodbyes.void();
             self.link.got(body.len());
         }
         let (head, mut reader) = (body.first().copied().unwrap_or_default(), Reader::new(body));
@@ -76,7 +77,7 @@ impl<S: Storage> Session<S> {
                 self.peer.read(reader);
                 let taken = whole(reader).and_then(|()| self.on_hello());
                 if taken.is_err() {
-                    self.peer.version_min = Hello::NOBODY.version_min;
+                    self.peer = Hello::NOBODY;
                 }
                 taken?;
                 return Ok(Some(Event::Ready));

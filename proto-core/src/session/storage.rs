@@ -154,7 +154,7 @@ impl Parts for Least {
     const EXPLAINS: bool = false;
 }
 
-/// Fixed capacity, no heap: `EXPORTS` and `IMPORTS` slots, the directory's included, `CALLS` in each direction, up to 255 of
+/// Fixed capacity, no heap: `EXPORTS` and `IMPORTS` slots, the directory's included, `CALLS` in each direction, up to 254 of
 /// each, `OUT` bytes of output and `STORE` bytes for calls that wait and results that are kept (each needs 8 bytes more than
 /// its own). `VALUES` says whether [results that are values](Storage::KEEPS_VALUES) are kept, and `P` [what else](Parts) is
 /// there.
@@ -181,7 +181,7 @@ impl<const E: usize, const I: usize, const C: usize, const O: usize, const S: us
     type Store = FixedStore<S>;
     type Out = FixedBuffer<O>;
     const KEEPS_VALUES: bool = {
-        assert!(E <= 255 && I <= 255 && C <= 255, "a byte numbers the entries of a table");
+        assert!(E <= 255 && I <= 255 && C <= 254, "a byte numbers the entries of a table");
         V
     };
     type Parts = P;

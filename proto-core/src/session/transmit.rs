@@ -195,7 +195,7 @@ impl<S: Storage> Session<S> {
             | Ended::Done
             | Ended::NotBegun => return,
         };
-        let max = self.peer().map_or(Limits::MIN_MESSAGE, |peer| peer.limits.max_message) as usize;
+        let max = self.peer_limits().max_message.max(Limits::MIN_MESSAGE) as usize;
         // The text is left out where the peer's messages are too short for it (CLS-1).
         let texts = if text.is_empty() { [""].as_slice() } else { &[text, ""] };
         for text in texts {
@@ -270,26 +270,24 @@ impl<S: Storage> Session<S> {
         for (kind, longest) in [(kind::FINISH, FINISH_ENTRY), (kind::DOWN, DOWN_ENTRY), (kind::RELEASE, RELEASE_ENTRY)]
         {
             while self.has_entries(kind) {
-                let most = self.batch(longest);
-                if most == 0 || !self.out.make_room(SMALL_MESSAGE + most * longest) {
+                let most = self.room().saturating_sub(PREFIX).min(self.peer_limits().max_message as usize).min(BATCH);
+                if most < HEAD + longest || !self.out.make_room(PREFIX + most) {
                     self.lacks_room();
                     return false;
                 }
-                let mut bytes = [0; SMALL_MESSAGE + BATCH_BYTES];
+                let mut bytes = [0; BATCH];
                 let mut message = Writer::new(&mut bytes);
                 message.byte(kind);
                 if kind == kind::RELEASE {
                     message.varint(u64::from(self.received as u32));
                 }
-                let (head, mut left) = (message.len(), most);
-                while left > 0 && self.has_entries(kind) {
-                    let before = message.len();
+                let head = message.len();
+                while message.len() + longest <= most && self.has_entries(kind) {
                     match kind {
                         kind::FINISH => self.write_finish(&mut message),
                         kind::DOWN => self.write_down(&mut message),
                         _ => self.write_release(&mut message),
                     }
-                    left -= usize::from(message.len() > before);
                 }
                 if message.len() > head {
                     self.append(&message);
@@ -334,25 +332,17 @@ impl<S: Storage> Session<S> {
             self.live_imports -= 1;
         }
     }
-
-    /// How many entries of at most so many bytes fit one message to the peer, and the output as it is now.
-    fn batch(&self, entry: usize) -> usize {
-        let room = self.room().min(self.peer_limits().max_message as usize);
-        let bytes = room.saturating_sub(SMALL_MESSAGE).min(BATCH_BYTES);
-        // Where this is not inlined, a division might panic.
-        bytes.checked_div(entry).map_or(0, |count| count.min(MAX_BATCH))
-    }
 }
 
 /// The longest Hello, Close and Unimplemented or Return of a refusal, bytes: a few more than they need.
 const HELLO: usize = 128;
 const CLOSE: usize = 128;
 const SMALL: usize = 32;
-/// Entries in one message, and their bytes.
-const MAX_BATCH: usize = 32;
-const BATCH_BYTES: usize = 256;
-/// The longest entry of a Finish, of a Release and of a Down, and what stands before the entries, bytes.
+/// A message of entries, bytes, and what stands before the entries; and before the message.
+const BATCH: usize = 256;
+const HEAD: usize = 6;
+const PREFIX: usize = 2;
+/// The longest entry of a Finish, of a Release and of a Down, bytes.
 const FINISH_ENTRY: usize = 3;
 const RELEASE_ENTRY: usize = 8;
 const DOWN_ENTRY: usize = 10;
-const SMALL_MESSAGE: usize = 12;
