@@ -4,6 +4,9 @@
 
 use core::str;
 
+/// Whether to look first for what is frequent and simple: that takes flash and saves nothing but time.
+pub(crate) const SHORTCUTS: bool = cfg!(feature = "alloc");
+
 /// The bytes do not have the form they must have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Malformed;
@@ -36,6 +39,7 @@ impl<'f> Reader<'f> {
     }
 
     /// The next `count` bytes.
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub fn take(&mut self, count: usize) -> &'f [u8] {
         match self.rest.split_at_checked(count) {
             Some((head, rest)) => {
@@ -49,16 +53,7 @@ impl<'f> Reader<'f> {
     /// The next bytes, as many as the array has.
     #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub fn array<const N: usize>(&mut self) -> [u8; N] {
-        match self.rest.split_first_chunk() {
-            Some((head, rest)) => {
-                self.rest = rest;
-                *head
-            }
-            None => {
-                self.fail::<()>();
-                [0; N]
-            }
-        }
+        if let Some(bytes) = self.take(N).first_chunk() { *bytes } else { [0; N] }
     }
 
     /// A varint of up to 64 bits, in its shortest form (PRM-1).
@@ -66,7 +61,8 @@ impl<'f> Reader<'f> {
     #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub fn varint(&mut self) -> u64 {
         // Most are short.
-        if let Some((&first, rest)) = self.rest.split_first()
+        if SHORTCUTS
+            && let Some((&first, rest)) = self.rest.split_first()
             && first < 0x80
         {
             self.rest = rest;
@@ -76,21 +72,14 @@ impl<'f> Reader<'f> {
     }
 
     fn long_varint(&mut self) -> u64 {
-        let mut value = 0u64;
-        for (at, &byte) in self.rest.iter().enumerate().take(10) {
-            let group = u64::from(byte & 0x7F);
-            let is_last = byte & 0x80 == 0;
-            // The tenth group has one bit; the last is not zero.
-            if at == 9 && group > 1 || is_last && group == 0 && at > 0 {
-                break;
-            }
-            value |= group << (7 * at as u32);
-            if is_last {
-                self.take(at + 1);
-                return value;
-            }
+        let more = self.rest.iter().take_while(|&&byte| byte >= 0x80).count();
+        let groups = self.take(more.saturating_add(1));
+        let last = groups.last().map_or(0, |&byte| byte);
+        // The tenth group has one bit; the last is not zero.
+        if more > 9 || more == 9 && last > 1 || more > 0 && last == 0 {
+            return self.fail();
         }
-        self.fail()
+        groups.iter().rev().fold(0, |value, byte| value << 7 | u64::from(byte & 0x7F))
     }
 
     /// A varint that must fit 32 bits.
@@ -108,6 +97,7 @@ impl<'f> Reader<'f> {
     }
 
     /// Length and bytes (PRM-2).
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub fn blob(&mut self) -> &'f [u8] {
         // What does not fit the address space does not fit the message.
         let length = usize::try_from(self.varint()).unwrap_or(usize::MAX);
@@ -133,8 +123,13 @@ impl<'f> Reader<'f> {
     /// Fails as if the bytes did not have the form they must have.
     #[cold]
     pub fn fail<T: Default>(&mut self) -> T {
-        (self.rest, self.failed) = (&[], true);
+        self.spoil();
         T::default()
+    }
+
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    fn spoil(&mut self) {
+        (self.rest, self.failed) = (&[], true);
     }
 
     /// Fails unless `holds`.
@@ -235,11 +230,12 @@ pub(crate) fn move_down(bytes: &mut [u8], from: usize, end: usize, to: usize) {
 #[cfg_attr(feature = "alloc", inline)]
 #[cfg_attr(not(feature = "alloc"), inline(never))]
 pub const fn varint_len(value: u64) -> usize {
-    if value < 0x80 {
+    if SHORTCUTS && value < 0x80 {
         return 1;
     }
+    // Divided by seven and rounded up: right as far as there are bits.
     let bits = 64 - (value | 1).leading_zeros() as usize;
-    bits.div_ceil(7)
+    (bits * 9 + 64) / 64
 }
 
 #[cfg(test)]
