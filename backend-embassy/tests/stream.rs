@@ -68,7 +68,7 @@ fn calls_go_both_ways_and_a_session_ends_without_loss() {
             assert_eq!(raised.int(), Err(Error::Failed(ErrorCode::Raised)));
             let text = raised.read_error(|_, values| match values.first() {
                 Some(Value::Exception(exception)) => {
-                    (exception.name.to_string(), matches!(exception.args.first(), Some(Value::Str("below zero"))))
+                    (exception.name().to_string(), matches!(exception.args().first(), Some(Value::Str("below zero"))))
                 }
                 other => panic!("{other:?}"),
             });

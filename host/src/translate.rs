@@ -37,10 +37,10 @@ pub(crate) fn read_args(values: Values<'_>, references: &[Value]) -> Result<Args
     let mut names = None;
     for value in values {
         match value {
-            Borrowed::Named(name, _) if !names.get_or_insert_with(HashSet::new).insert(name) => {
-                return Err(Error::bad_arguments(format!("{name} only once")));
+            Borrowed::Named(named) if !names.get_or_insert_with(HashSet::new).insert(named.name()) => {
+                return Err(Error::bad_arguments(format!("{} only once", named.name())));
             }
-            Borrowed::Named(name, _) => args.named.push((name.to_owned(), read_value(value, references))),
+            Borrowed::Named(named) => args.named.push((named.name().to_owned(), read_value(value, references))),
             value => args.positional.push(read_value(value, references)),
         }
     }

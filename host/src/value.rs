@@ -118,14 +118,14 @@ fn memory_of_received(value: Borrowed<'_>, of_reference: &mut impl FnMut(u32) ->
             memory_of_all(items, of_reference)
         }
         Borrowed::Exception(exception) => {
-            let text = exception.text.map_or(0, str::len);
-            let traceback = exception.traceback.map_or(0, &mut *of_reference);
-            let args = memory_of_all(exception.args, of_reference);
-            size_of::<Exception>() + exception.name.len() + text + args + traceback
+            let text = exception.text().map_or(0, str::len);
+            let traceback = exception.traceback().map_or(0, &mut *of_reference);
+            let args = memory_of_all(exception.args(), of_reference);
+            size_of::<Exception>() + exception.name().len() + text + args + traceback
         }
         Borrowed::Reference(index) => of_reference(index),
         // The name stands in the list of arguments and, while it is read, in a set.
-        Borrowed::Named(name, value) => return 128 + name.len() + memory_of_all(value, of_reference),
+        Borrowed::Named(named) => return 128 + named.name().len() + memory_of_received(named.value(), of_reference),
         _ => 0,
     };
     inner + size_of::<Value>()

@@ -611,8 +611,8 @@ impl Members<'_> {
 /// Whether two named arguments have one name (VAL-8).
 fn is_named_twice(mut args: Values<'_>) -> bool {
     while let Some(value) = args.next() {
-        if let Value::Named(name, _) = value
-            && args.named(name).is_some()
+        if let Value::Named(named) = value
+            && args.named(named.name()).is_some()
         {
             return true;
         }

@@ -251,14 +251,12 @@ fn is(value: Value<'_>, wanted: &Json) -> bool {
         (Value::Map(items), "map") => all(items, &list(wanted).iter().flat_map(list).cloned().collect()),
         (Value::Reference(index), "reference") => *wanted == json!(index),
         (Value::Exception(exception), "exception") => {
-            wanted["name"] == exception.name
-                && all(exception.args, &wanted["args"])
-                && wanted["text"] == json!(exception.text)
-                && wanted["traceback"] == json!(exception.traceback)
+            wanted["name"] == exception.name()
+                && all(exception.args(), &wanted["args"])
+                && wanted["text"] == json!(exception.text())
+                && wanted["traceback"] == json!(exception.traceback())
         }
-        (Value::Named(name, value), "named") => {
-            wanted[0] == name && value.len() == 1 && value.first().is_some_and(|value| is(value, &wanted[1]))
-        }
+        (Value::Named(named), "named") => wanted[0] == named.name() && is(named.value(), &wanted[1]),
         _ => false,
     }
 }

@@ -283,16 +283,19 @@ fn substitute(writer: &mut ValueWriter<'_>, value: Value<'_>, reference: WriteRe
         Value::List(items) => writer.list(items.len()).map(|()| items)?,
         Value::Set(items) => writer.set(items.len()).map(|()| items)?,
         Value::Map(items) => writer.map(items.len() / 2).map(|()| items)?,
-        Value::Named(name, value) => writer.named(name).map(|()| value)?,
+        Value::Named(named) => {
+            writer.named(named.name())?;
+            return substitute(writer, named.value(), reference);
+        }
         Value::Exception(exception) => {
-            writer.exception_head(exception.name, exception.args.len())?;
-            for value in exception.args {
+            writer.exception_head(exception.name(), exception.args().len())?;
+            for value in exception.args() {
                 substitute(writer, value, reference)?;
             }
-            return match exception.traceback {
-                None => writer.exception_tail(exception.text, None),
+            return match exception.traceback() {
+                None => writer.exception_tail(exception.text(), None),
                 Some(index) => {
-                    match exception.text {
+                    match exception.text() {
                         Some(text) => writer.str(text)?,
                         None => writer.none()?,
                     }

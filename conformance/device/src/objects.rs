@@ -121,7 +121,7 @@ impl<'c> Fixtures<'c> {
     /// One positional argument is itself; otherwise the tuple of all, named ones as (name, value).
     fn echo(&self, args: &Arguments<'_>, reply: Reply<'_>) -> Done {
         let values = args.values();
-        let is_one = values.len() == 1 && !matches!(values.first(), Some(Value::Named(..)));
+        let is_one = values.len() == 1 && !matches!(values.first(), Some(Value::Named(_)));
         let settled = |handle| matches!(reply.resolve(handle), Some(Reference::Value(_)));
         if (0..).map_while(|index| args.handle(index)).any(settled) {
             // What promises have settled to is in the session, which the reply is written into.
@@ -505,10 +505,10 @@ pub(crate) fn write_echo(
     }
     writer.tuple(values.len())?;
     values.into_iter().try_for_each(|value| match value {
-        Value::Named(name, value) => {
+        Value::Named(named) => {
             writer.tuple(2)?;
-            writer.str(name)?;
-            value.into_iter().try_for_each(|value| copy(writer, value, number))
+            writer.str(named.name())?;
+            copy(writer, named.value(), number)
         }
         other => copy(writer, other, number),
     })

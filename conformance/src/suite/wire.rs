@@ -408,7 +408,7 @@ impl Said {
                 let (mut args, mut named) = (Vec::new(), Vec::new());
                 for value in values {
                     match value {
-                        Borrowed::Named(name, _) => named.push((name.to_owned(), own(value, call.handles))),
+                        Borrowed::Named(one) => named.push((one.name().to_owned(), own(value, call.handles))),
                         value => args.push(own(value, call.handles)),
                     }
                 }

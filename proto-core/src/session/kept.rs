@@ -144,7 +144,7 @@ fn mentions_reference(value: Value<'_>) -> bool {
         Value::Tuple(mut items) | Value::List(mut items) | Value::Set(mut items) | Value::Map(mut items) => {
             items.any(mentions_reference)
         }
-        Value::Exception(exception) => exception.traceback.is_some() || { exception.args }.any(mentions_reference),
+        Value::Exception(exception) => exception.traceback().is_some() || exception.args().any(mentions_reference),
         _ => false,
     }
 }

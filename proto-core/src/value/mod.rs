@@ -41,7 +41,6 @@ pub(crate) mod tag {
     pub const SHORT_TUPLE: u8 = 0x60;
     pub const SHORT_TUPLE_END: u8 = 0x6F;
     pub const SMALL_NEGATIVE: u8 = 0x70;
-    pub const SMALL_NEGATIVE_END: u8 = 0x7F;
     pub const SMALL: u8 = 0x80;
 }
 
@@ -79,8 +78,15 @@ pub enum Value<'f> {
     Reference(u32),
     /// An exception.
     Exception(Exception<'f>),
-    /// A named argument: the name, and a run of exactly one value.
-    Named(&'f str, Values<'f>),
+    /// A named argument.
+    Named(Named<'f>),
+}
+
+impl<'f> Value<'f> {
+    /// The text, if it is a string.
+    pub fn as_str(self) -> Option<&'f str> {
+        if let Self::Str(text) = self { Some(text) } else { None }
+    }
 }
 
 /// An integer beyond 64 bits: sign and magnitude.
@@ -107,17 +113,46 @@ impl BigInt<'_> {
     }
 }
 
-/// An exception by name, with exact arguments.
+/// An exception by name, with exact arguments: a run of four values (VAL-7).
 #[derive(Clone, Copy, Debug)]
-pub struct Exception<'f> {
+pub struct Exception<'f>(Values<'f>);
+
+impl<'f> Exception<'f> {
     /// The path of its class, such as `KeyError`.
-    pub name: &'f str,
+    pub fn name(&self) -> &'f str {
+        self.0.first().and_then(Value::as_str).unwrap_or_default()
+    }
+
     /// Its arguments.
-    pub args: Values<'f>,
+    pub fn args(&self) -> Values<'f> {
+        if let Some(Value::Tuple(args)) = self.0.at(1) { args } else { Values::default() }
+    }
+
     /// A text for people, where there is one.
-    pub text: Option<&'f str>,
+    pub fn text(&self) -> Option<&'f str> {
+        self.0.at(2).and_then(Value::as_str)
+    }
+
     /// The entry of the handle list that is its traceback, where there is one.
-    pub traceback: Option<u32>,
+    pub fn traceback(&self) -> Option<u32> {
+        if let Some(Value::Reference(index)) = self.0.at(3) { Some(index) } else { None }
+    }
+}
+
+/// A named argument: a run of two values (VAL-8).
+#[derive(Clone, Copy, Debug)]
+pub struct Named<'f>(Values<'f>);
+
+impl<'f> Named<'f> {
+    /// Its name.
+    pub fn name(&self) -> &'f str {
+        self.0.first().and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// Its value.
+    pub fn value(&self) -> Value<'f> {
+        self.0.at(1).unwrap_or(Value::None)
+    }
 }
 
 #[cfg(test)]

@@ -109,9 +109,9 @@ fn same(left: Value<'_>, right: Value<'_>) -> bool {
             left.len() == right.len() && left.zip(right).all(|(left, right)| same(left, right))
         }
         (Value::Exception(left), Value::Exception(right)) => {
-            let tracebacks = left.traceback.or(right.traceback);
-            (left.name, left.text, None) == (right.name, right.text, tracebacks)
-                && same(Value::Tuple(left.args), Value::Tuple(right.args))
+            let tracebacks = left.traceback().or(right.traceback());
+            (left.name(), left.text(), None) == (right.name(), right.text(), tracebacks)
+                && same(Value::Tuple(left.args()), Value::Tuple(right.args()))
         }
         _ => false,
     }

@@ -78,15 +78,15 @@ impl<R> OwnedValue<R> {
             }
             Value::Reference(index) => resolve(index),
             Value::Exception(exception) => Self::Exception(Box::new(Exception {
-                name: exception.name.into(),
-                args: all(exception.args, resolve),
-                text: exception.text.map(Into::into),
-                traceback: match exception.traceback.map(resolve) {
+                name: exception.name().into(),
+                args: all(exception.args(), resolve),
+                text: exception.text().map(Into::into),
+                traceback: match exception.traceback().map(resolve) {
                     Some(Self::Reference(traceback)) => Some(traceback),
                     _ => None,
                 },
             })),
-            Value::Named(_, value) => value.first().map_or(Self::None, |value| Self::substitute(value, resolve)),
+            Value::Named(named) => Self::substitute(named.value(), resolve),
         }
     }
 

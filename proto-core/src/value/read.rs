@@ -2,9 +2,9 @@
 
 use core::{fmt, str};
 
-use super::nest::{Class, Nest};
-use super::{BigInt, Exception, NAN_BITS, Top, Value, tag};
-use crate::codec::{Malformed, Reader};
+use super::nest::Nest;
+use super::{BigInt, Exception, NAN_BITS, Named, Top, Value, tag};
+use crate::codec::{Malformed, Reader, SHORTCUTS};
 
 /// A run of validated values, still in the message.
 #[derive(Clone, Copy, Default)]
@@ -19,18 +19,28 @@ impl<'f> Values<'f> {
     pub fn check(bytes: &'f [u8], top: Top, handles: u32) -> Result<Self, Malformed> {
         // What most messages hold: nothing, or one value that its tag tells and that may stand anywhere.
         match *bytes {
+            _ if !SHORTCUTS => {}
             [] if top != Top::One => return Ok(Self { bytes, count: 0 }),
             [tag::FALSE..=tag::NOT_IMPLEMENTED | tag::SMALL_NEGATIVE..] => return Ok(Self { bytes, count: 1 }),
             _ => {}
         }
-        let mut reader = Reader::new(bytes);
+        let mut cursor = Cursor::new(bytes);
         let mut nest = Nest::new(top);
-        while !reader.is_empty() {
-            let (class, items) = check_one(&mut reader, handles);
-            nest.value(class, items)?;
+        let mut count = 0;
+        while !cursor.reader.is_empty() {
+            cursor.step();
+            // Each item needs a byte at least: no more are promised than the message can hold.
+            let is_whole = cursor.items as usize <= cursor.reader.rest().len();
+            if !is_whole || !cursor.is_canonical(handles) {
+                return Err(Malformed);
+            }
+            count += u32::from(nest.is_at_top());
+            nest.value(cursor.tag, cursor.items)?;
         }
-        reader.expect(nest.is_complete());
-        reader.check().map(|()| Self { bytes, count: nest.count() })
+        if !nest.is_complete() {
+            return Err(Malformed);
+        }
+        cursor.reader.check().map(|()| Self { bytes, count })
     }
 
     /// How many values are left. A map has two for each entry.
@@ -53,17 +63,22 @@ impl<'f> Values<'f> {
         { *self }.next()
     }
 
+    /// Value number `place`.
+    pub(super) fn at(&self, place: usize) -> Option<Value<'f>> {
+        { *self }.nth(place)
+    }
+
     /// The value of the named argument, where there is one.
     pub fn named(&self, wanted: &str) -> Option<Value<'f>> {
         { *self }.find_map(|value| match value {
-            Value::Named(name, value) if name == wanted => value.first(),
+            Value::Named(named) if named.name() == wanted => Some(named.value()),
             _ => None,
         })
     }
 
     /// The values before the first named argument.
     pub fn positional(&self) -> impl Iterator<Item = Value<'f>> + use<'f> {
-        self.take_while(|value| !matches!(value, Value::Named(..)))
+        self.take_while(|value| !matches!(value, Value::Named(_)))
     }
 }
 
@@ -73,14 +88,13 @@ impl<'f> Iterator for Values<'f> {
     fn next(&mut self) -> Option<Value<'f>> {
         self.count = self.count.checked_sub(1)?;
         // Small integers, negative ones included, are their tag.
-        if let Some((&head @ tag::SMALL_NEGATIVE.., rest)) = self.bytes.split_first() {
+        if SHORTCUTS && let Some((&head @ tag::SMALL_NEGATIVE.., rest)) = self.bytes.split_first() {
             self.bytes = rest;
             return Some(Value::Int(i64::from(head) - i64::from(tag::SMALL)));
         }
         // The run was validated, so reading succeeds.
-        let mut reader = Reader::new(self.bytes);
-        let value = read_one(&mut reader);
-        self.bytes = reader.rest();
+        let value;
+        (value, self.bytes) = read_one(self.bytes);
         Some(value)
     }
 
@@ -97,153 +111,125 @@ impl fmt::Debug for Values<'_> {
     }
 }
 
-/// What stands at the cursor: a value up to its first item, not checked.
-enum Token<'f> {
-    /// A value that its tag tells, and that cannot be wrong.
-    Folded(Value<'f>),
-    Int(i64),
-    BigInt(BigInt<'f>),
-    Float(u64),
-    Str {
-        bytes: &'f [u8],
-        folded: bool,
-    },
-    Bytes(&'f [u8]),
-    Reference(u32),
-    Tuple {
-        count: u32,
-        folded: bool,
-    },
-    List(u32),
-    Set(u32),
-    /// With the number of its entries.
-    Map(u32),
-    Exception,
-    Named,
+/// Goes from value to value, into those that have items: after a [`Self::step`] it tells of the value that was stepped on.
+struct Cursor<'f> {
+    reader: Reader<'f>,
+    /// What it is: a tag that is not folded.
+    tag: u8,
+    /// Whether its number or length stood in the tag.
+    folded: bool,
+    /// An integer, the bits of a float, an entry of the list of handles, or the head of a magnitude.
+    number: u64,
+    /// Of text, bytes, or a magnitude.
+    bytes: &'f [u8],
+    /// How many values follow that are part of it.
+    items: u32,
 }
 
-impl<'f> Token<'f> {
+impl<'f> Cursor<'f> {
+    fn new(bytes: &'f [u8]) -> Self {
+        Self { reader: Reader::new(bytes), tag: tag::NONE, folded: false, number: 0, bytes: &[], items: 0 }
+    }
+
     /// The only place that knows the tags.
-    fn read(reader: &mut Reader<'f>) -> Self {
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    fn step(&mut self) {
+        let reader = &mut self.reader;
         let head = reader.byte();
+        (self.tag, self.folded, self.items) = (head, head >= tag::SHORT_STRING, 0);
         match head {
-            tag::NONE => Self::Folded(Value::None),
-            tag::FALSE => Self::Folded(Value::Bool(false)),
-            tag::TRUE => Self::Folded(Value::Bool(true)),
-            tag::NOT_IMPLEMENTED => Self::Folded(Value::NotImplemented),
-            tag::INT => Self::Int(unzigzag(reader.varint())),
+            tag::NONE..=tag::NOT_IMPLEMENTED => {}
+            tag::INT => self.number = unzigzag(reader.varint()),
             tag::BIG_INT => {
-                let head = reader.varint();
-                let length = usize::try_from(head >> 1).unwrap_or(usize::MAX);
-                Self::BigInt(BigInt { negative: head & 1 == 1, magnitude: reader.take(length) })
+                self.number = reader.varint();
+                self.bytes = reader.take(usize::try_from(self.number >> 1).unwrap_or(usize::MAX));
             }
-            tag::FLOAT => Self::Float(u64::from_le_bytes(reader.array())),
-            tag::STRING => Self::Str { bytes: reader.blob(), folded: false },
-            tag::SHORT_STRING..=tag::SHORT_STRING_END => {
-                Self::Str { bytes: reader.take(usize::from(head - tag::SHORT_STRING)), folded: true }
-            }
-            tag::BYTES => Self::Bytes(reader.blob()),
-            tag::TUPLE => Self::Tuple { count: reader.varint_u32(), folded: false },
-            tag::SHORT_TUPLE..=tag::SHORT_TUPLE_END => {
-                Self::Tuple { count: u32::from(head - tag::SHORT_TUPLE), folded: true }
-            }
-            tag::LIST => Self::List(reader.varint_u32()),
-            tag::SET => Self::Set(reader.varint_u32()),
-            tag::MAP => Self::Map(reader.varint_u32()),
-            tag::REFERENCE => Self::Reference(reader.varint_u32()),
-            tag::EXCEPTION => Self::Exception,
-            tag::NAMED => Self::Named,
-            tag::SMALL_NEGATIVE..=tag::SMALL_NEGATIVE_END => Self::Folded(Value::Int(i64::from(head) - 0x80)),
-            tag::SMALL.. => Self::Folded(Value::Int(i64::from(head - tag::SMALL))),
-            _ => {
-                reader.fail::<()>();
-                Self::Folded(Value::None)
-            }
-        }
-    }
-
-    /// How many values follow that are part of this one.
-    fn items(&self) -> u32 {
-        match *self {
-            Self::Tuple { count, .. } | Self::List(count) | Self::Set(count) => count,
+            tag::FLOAT => self.number = u64::from_le_bytes(reader.array()),
+            tag::STRING | tag::BYTES => self.bytes = reader.blob(),
+            tag::TUPLE..=tag::SET => self.items = reader.varint_u32(),
             // More than any message holds is as good as too many.
-            Self::Map(entries) => entries.saturating_mul(2),
-            Self::Exception => 4,
-            Self::Named => 2,
-            _ => 0,
+            tag::MAP => self.items = reader.varint_u32().saturating_mul(2),
+            tag::REFERENCE => self.number = reader.varint_u32().into(),
+            tag::EXCEPTION => self.items = 4,
+            tag::NAMED => self.items = 2,
+            tag::SHORT_STRING..=tag::SHORT_STRING_END => {
+                self.tag = tag::STRING;
+                self.bytes = reader.take(usize::from(head - tag::SHORT_STRING));
+            }
+            tag::SHORT_TUPLE..=tag::SHORT_TUPLE_END => {
+                (self.tag, self.items) = (tag::TUPLE, u32::from(head - tag::SHORT_TUPLE));
+            }
+            tag::SMALL_NEGATIVE.. => {
+                self.tag = tag::INT;
+                self.number = i64::from(head).wrapping_sub(tag::SMALL.into()) as u64;
+            }
+            _ => reader.fail(),
+        }
+    }
+
+    /// Steps over so many values and all that is in them, without recursion.
+    fn skip(&mut self, count: u32) {
+        let mut owed = count;
+        while owed > 0 && !self.reader.is_empty() {
+            self.step();
+            owed = (owed - 1).saturating_add(self.items);
+        }
+    }
+
+    fn big_int(&self) -> BigInt<'f> {
+        BigInt { negative: self.number & 1 == 1, magnitude: self.bytes }
+    }
+
+    /// Whether it is the one form of a value that there can be, in a message with so many handles.
+    fn is_canonical(&self, handles: u32) -> bool {
+        match self.tag {
+            tag::INT => self.folded || !(-16..=127).contains(&(self.number as i64)),
+            tag::BIG_INT => self.big_int().is_canonical(),
+            tag::FLOAT => self.number == NAN_BITS || !is_nan(self.number),
+            tag::STRING => (self.folded || self.bytes.len() >= 32) && str::from_utf8(self.bytes).is_ok(),
+            tag::TUPLE => self.folded || self.items >= 16,
+            tag::REFERENCE => self.number < handles.into(),
+            _ => true,
         }
     }
 }
 
-/// Checks the value at the cursor up to its first item, and tells its class and how many items follow.
-fn check_one(reader: &mut Reader<'_>, handles: u32) -> (Class, u32) {
-    let token = Token::read(reader);
-    let (class, canonical) = match token {
-        Token::Folded(Value::None) => (Class::None, true),
-        Token::Folded(_) | Token::Bytes(_) | Token::List(_) | Token::Set(_) | Token::Map(_) => (Class::Other, true),
-        Token::Int(value) => (Class::Other, !(-16..=127).contains(&value)),
-        Token::BigInt(value) => (Class::Other, value.is_canonical()),
-        Token::Float(bits) => (Class::Other, bits == NAN_BITS || !f64::from_bits(bits).is_nan()),
-        Token::Str { bytes, folded } => (Class::Str, (folded || bytes.len() >= 32) && str::from_utf8(bytes).is_ok()),
-        Token::Tuple { count, folded } => (Class::Tuple, folded || count >= 16),
-        Token::Reference(index) => (Class::Reference, index < handles),
-        Token::Exception => (Class::Exception, true),
-        Token::Named => (Class::Named, true),
+/// Reads the whole validated value at the beginning, and gives what is behind it.
+fn read_one(bytes: &[u8]) -> (Value<'_>, &[u8]) {
+    let mut cursor = Cursor::new(bytes);
+    cursor.step();
+    let inside = cursor.reader.rest();
+    let mut end = Cursor::new(inside);
+    end.skip(cursor.items);
+    let behind = end.reader.rest();
+    let inside = inside.get(..inside.len() - behind.len()).unwrap_or_default();
+    let items = Values { bytes: inside, count: cursor.items };
+    let value = match cursor.tag {
+        tag::FALSE => Value::Bool(false),
+        tag::TRUE => Value::Bool(true),
+        tag::NOT_IMPLEMENTED => Value::NotImplemented,
+        tag::INT => Value::Int(cursor.number as i64),
+        tag::BIG_INT => Value::BigInt(cursor.big_int()),
+        tag::FLOAT => Value::Float(f64::from_bits(cursor.number)),
+        tag::STRING => Value::Str(str::from_utf8(cursor.bytes).unwrap_or_default()),
+        tag::BYTES => Value::Bytes(cursor.bytes),
+        tag::REFERENCE => Value::Reference(cursor.number as u32),
+        tag::TUPLE => Value::Tuple(items),
+        tag::LIST => Value::List(items),
+        tag::SET => Value::Set(items),
+        tag::MAP => Value::Map(items),
+        tag::EXCEPTION => Value::Exception(Exception(items)),
+        tag::NAMED => Value::Named(Named(items)),
+        _ => Value::None,
     };
-    let items = token.items();
-    // Each item needs a byte at least: no more are promised than the message can hold.
-    reader.expect(canonical && items as usize <= reader.rest().len());
-    (class, items)
+    (value, behind)
 }
 
-/// Reads the whole validated value at the cursor.
-fn read_one<'f>(reader: &mut Reader<'f>) -> Value<'f> {
-    let token = match Token::read(reader) {
-        Token::Folded(value) => return value,
-        token => token,
-    };
-    let mut items = take_values(reader, token.items());
-    match token {
-        Token::Folded(value) => value,
-        Token::Int(value) => Value::Int(value),
-        Token::BigInt(value) => Value::BigInt(value),
-        Token::Float(bits) => Value::Float(f64::from_bits(bits)),
-        Token::Str { bytes, .. } => Value::Str(str::from_utf8(bytes).unwrap_or_default()),
-        Token::Bytes(bytes) => Value::Bytes(bytes),
-        Token::Reference(index) => Value::Reference(index),
-        Token::Tuple { .. } => Value::Tuple(items),
-        Token::List(_) => Value::List(items),
-        Token::Set(_) => Value::Set(items),
-        Token::Map(_) => Value::Map(items),
-        Token::Exception => match (items.next(), items.next(), items.next(), items.next()) {
-            (Some(Value::Str(name)), Some(Value::Tuple(args)), Some(text), Some(traceback)) => {
-                Value::Exception(Exception {
-                    name,
-                    args,
-                    text: if let Value::Str(text) = text { Some(text) } else { None },
-                    traceback: if let Value::Reference(index) = traceback { Some(index) } else { None },
-                })
-            }
-            _ => Value::None,
-        },
-        Token::Named => match items.next() {
-            Some(Value::Str(name)) => Value::Named(name, items),
-            _ => Value::None,
-        },
-    }
+fn unzigzag(raw: u64) -> u64 {
+    raw >> 1 ^ (raw & 1).wrapping_neg()
 }
 
-/// Takes `count` values off the cursor, with all their items: a skip without recursion.
-fn take_values<'f>(reader: &mut Reader<'f>, count: u32) -> Values<'f> {
-    let start = reader.rest();
-    let mut owed = u64::from(count);
-    while owed > 0 && !reader.is_empty() {
-        owed = owed - 1 + u64::from(Token::read(reader).items());
-    }
-    let length = start.len() - reader.rest().len();
-    Values { bytes: start.get(..length).unwrap_or_default(), count }
-}
-
-fn unzigzag(raw: u64) -> i64 {
-    (raw >> 1) as i64 ^ -((raw & 1) as i64)
+/// Of the bits of a float; what the compiler has for it is a function of its own on chips that have no floats.
+fn is_nan(bits: u64) -> bool {
+    bits << 1 > f64::INFINITY.to_bits() << 1
 }

@@ -51,12 +51,12 @@ fn exact(out: &mut fmt::Formatter<'_>, value: Value<'_>) -> fmt::Result {
         }
         Value::Reference(index) => write!(out, "<reference {index}>"),
         Value::Exception(exception) => {
-            out.write_str(exception.name)?;
-            all(out, "(", exception.args, ")")
+            out.write_str(exception.name())?;
+            all(out, "(", exception.args(), ")")
         }
-        Value::Named(name, value) => {
-            write!(out, "{name}=")?;
-            value.into_iter().try_for_each(|value| exact(out, value))
+        Value::Named(named) => {
+            write!(out, "{}=", named.name())?;
+            exact(out, named.value())
         }
     }
 }

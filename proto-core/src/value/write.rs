@@ -1,6 +1,6 @@
 //! Writing values straight into the outgoing message.
 
-use super::nest::{Class, Nest};
+use super::nest::Nest;
 use super::{BigInt, NAN_BITS, Top, Value, Values, tag};
 use crate::codec::Writer;
 
@@ -59,27 +59,26 @@ impl<'b> ValueWriter<'b> {
         if self.error.is_none() && self.nest.absent_result() {
             return Ok(());
         }
-        self.scalar(Class::None, &[tag::NONE])
+        self.begin(tag::NONE, tag::NONE, 0)
     }
 
     /// A truth value.
     pub fn bool(&mut self, value: bool) -> Result<(), ValueError> {
-        self.scalar(Class::Other, &[if value { tag::TRUE } else { tag::FALSE }])
+        let tag = if value { tag::TRUE } else { tag::FALSE };
+        self.begin(tag, tag, 0)
     }
 
     /// The value not-implemented.
     pub fn not_implemented(&mut self) -> Result<(), ValueError> {
-        self.scalar(Class::Other, &[tag::NOT_IMPLEMENTED])
+        self.begin(tag::NOT_IMPLEMENTED, tag::NOT_IMPLEMENTED, 0)
     }
 
     /// An integer.
     pub fn int(&mut self, value: i64) -> Result<(), ValueError> {
         match value {
-            0..=127 => self.scalar(Class::Other, &[tag::SMALL | value as u8]),
-            -16..=-1 => self.scalar(Class::Other, &[(0x80 + value) as u8]),
+            -16..=127 => self.begin(tag::INT, tag::SMALL.wrapping_add(value as u8), 0),
             _ => {
-                self.begin(Class::Other, 0)?;
-                self.writer.byte(tag::INT);
+                self.begin(tag::INT, tag::INT, 0)?;
                 self.writer.varint(((value << 1) ^ (value >> 63)) as u64);
                 Ok(())
             }
@@ -99,8 +98,7 @@ impl<'b> ValueWriter<'b> {
         if !value.is_canonical() {
             return self.fail(ValueError::NotCanonical);
         }
-        self.begin(Class::Other, 0)?;
-        self.writer.byte(tag::BIG_INT);
+        self.begin(tag::BIG_INT, tag::BIG_INT, 0)?;
         self.writer.varint((value.magnitude.len() as u64) << 1 | u64::from(value.negative));
         self.writer.put(value.magnitude);
         Ok(())
@@ -108,17 +106,15 @@ impl<'b> ValueWriter<'b> {
 
     /// A float. Every NaN becomes the one NaN (VAL-2).
     pub fn float(&mut self, value: f64) -> Result<(), ValueError> {
-        self.begin(Class::Other, 0)?;
+        self.begin(tag::FLOAT, tag::FLOAT, 0)?;
         let bits = if value.is_nan() { NAN_BITS } else { value.to_bits() };
-        self.writer.byte(tag::FLOAT);
         self.writer.put(&bits.to_le_bytes());
         Ok(())
     }
 
     /// Text.
     pub fn str(&mut self, value: &str) -> Result<(), ValueError> {
-        self.begin(Class::Str, 0)?;
-        self.string_head(value.len());
+        self.string_head(value.len())?;
         self.writer.put(value.as_bytes());
         Ok(())
     }
@@ -141,8 +137,7 @@ impl<'b> ValueWriter<'b> {
         }
         let mut length = Count(0);
         let counted = core::fmt::write(&mut length, text);
-        self.begin(Class::Str, 0)?;
-        self.string_head(length.0);
+        self.string_head(length.0)?;
         let start = self.writer.len();
         let written = core::fmt::write(&mut Put(&mut self.writer), text);
         // A formatter that fails or does not repeat itself would break the length that stands before its text.
@@ -154,8 +149,7 @@ impl<'b> ValueWriter<'b> {
 
     /// Bytes.
     pub fn bytes(&mut self, value: &[u8]) -> Result<(), ValueError> {
-        self.begin(Class::Other, 0)?;
-        self.writer.byte(tag::BYTES);
+        self.begin(tag::BYTES, tag::BYTES, 0)?;
         self.writer.blob(value);
         Ok(())
     }
@@ -163,15 +157,7 @@ impl<'b> ValueWriter<'b> {
     /// A tuple; its items follow.
     pub fn tuple(&mut self, items: usize) -> Result<(), ValueError> {
         let count = self.count(items)?;
-        self.begin(Class::Tuple, count)?;
-        match u8::try_from(items) {
-            Ok(items @ 0..16) => self.writer.byte(tag::SHORT_TUPLE | items),
-            _ => {
-                self.writer.byte(tag::TUPLE);
-                self.writer.varint(items as u64);
-            }
-        }
-        Ok(())
+        self.begin_sized(tag::TUPLE, (tag::SHORT_TUPLE, tag::SHORT_TUPLE_END), items, count)
     }
 
     /// The contents of a list; its items follow.
@@ -193,8 +179,7 @@ impl<'b> ValueWriter<'b> {
     pub fn reference(&mut self, index: usize) -> Result<(), ValueError> {
         match u32::try_from(index) {
             Ok(index) if index < self.references => {
-                self.begin(Class::Reference, 0)?;
-                self.writer.byte(tag::REFERENCE);
+                self.begin(tag::REFERENCE, tag::REFERENCE, 0)?;
                 self.writer.varint(u64::from(index));
                 Ok(())
             }
@@ -217,8 +202,7 @@ impl<'b> ValueWriter<'b> {
 
     /// The beginning of an exception. `count` arguments follow, then [`Self::exception_tail`].
     pub fn exception_head(&mut self, name: &str, count: usize) -> Result<(), ValueError> {
-        self.begin(Class::Exception, 4)?;
-        self.writer.byte(tag::EXCEPTION);
+        self.begin(tag::EXCEPTION, tag::EXCEPTION, 4)?;
         self.str(name)?;
         self.tuple(count)
     }
@@ -237,8 +221,7 @@ impl<'b> ValueWriter<'b> {
 
     /// A named argument; its value follows. Only after all positional ones (VAL-8).
     pub fn named(&mut self, name: &str) -> Result<(), ValueError> {
-        self.begin(Class::Named, 2)?;
-        self.writer.byte(tag::NAMED);
+        self.begin(tag::NAMED, tag::NAMED, 2)?;
         self.str(name)
     }
 
@@ -260,11 +243,11 @@ impl<'b> ValueWriter<'b> {
             Value::Set(items) => self.set(items.len()).and_then(|()| all(self, items)),
             Value::Map(items) => self.map(items.len() / 2).and_then(|()| all(self, items)),
             Value::Exception(exception) => {
-                self.exception_head(exception.name, exception.args.len())?;
-                all(self, exception.args)?;
-                self.exception_tail(exception.text, exception.traceback.map(|index| index as usize))
+                self.exception_head(exception.name(), exception.args().len())?;
+                all(self, exception.args())?;
+                self.exception_tail(exception.text(), exception.traceback().map(|index| index as usize))
             }
-            Value::Named(name, value) => self.named(name).and_then(|()| all(self, value)),
+            Value::Named(named) => self.named(named.name()).and_then(|()| self.copy(named.value())),
         }
     }
 
@@ -279,25 +262,22 @@ impl<'b> ValueWriter<'b> {
 
     fn contents(&mut self, tag: u8, entries: usize, each: u32) -> Result<(), ValueError> {
         let count = self.count(entries)?;
-        self.begin(Class::Other, count * each)?;
-        self.writer.byte(tag);
+        self.begin(tag, tag, count * each)?;
         self.writer.varint(entries as u64);
         Ok(())
     }
 
-    fn string_head(&mut self, length: usize) {
-        match u8::try_from(length) {
-            Ok(length @ 0..32) => self.writer.byte(tag::SHORT_STRING | length),
-            _ => {
-                self.writer.byte(tag::STRING);
-                self.writer.varint(length as u64);
-            }
-        }
+    fn string_head(&mut self, length: usize) -> Result<(), ValueError> {
+        self.begin_sized(tag::STRING, (tag::SHORT_STRING, tag::SHORT_STRING_END), length, 0)
     }
 
-    fn scalar(&mut self, class: Class, bytes: &[u8]) -> Result<(), ValueError> {
-        self.begin(class, 0)?;
-        self.writer.put(bytes);
+    /// A length that is short enough is folded into the tag.
+    fn begin_sized(&mut self, tag: u8, (first, last): (u8, u8), length: usize, items: u32) -> Result<(), ValueError> {
+        if length <= usize::from(last - first) {
+            return self.begin(tag, first | length as u8, items);
+        }
+        self.begin(tag, tag, items)?;
+        self.writer.varint(length as u64);
         Ok(())
     }
 
@@ -308,12 +288,17 @@ impl<'b> ValueWriter<'b> {
         }
     }
 
+    /// Begins a value of a tag that is not folded; `head` is what is written of it.
     #[cfg_attr(not(feature = "alloc"), inline(never))]
-    fn begin(&mut self, class: Class, items: u32) -> Result<(), ValueError> {
+    fn begin(&mut self, tag: u8, head: u8, items: u32) -> Result<(), ValueError> {
         if let Some(error) = self.error {
             return Err(error);
         }
-        self.nest.value(class, items).or_else(|_| self.fail(ValueError::Misplaced))
+        if self.nest.value(tag, items).is_err() {
+            return self.fail(ValueError::Misplaced);
+        }
+        self.writer.byte(head);
+        Ok(())
     }
 
     fn fail<T>(&mut self, error: ValueError) -> Result<T, ValueError> {
