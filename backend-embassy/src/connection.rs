@@ -75,7 +75,7 @@ impl Config {
 /// It stays in one place, a `StaticCell` for instance, as long as anybody uses it; it is for one executor.
 pub struct Connection<S: Storage, const IMPORTS: usize, const CALLS: usize, const RESULT: usize> {
     config: Place<Config>,
-    inner: RefCell<Place<Inner<S, CALLS, RESULT>>>,
+    inner: RefCell<Inner<S, CALLS, RESULT>>,
     driver: RefCell<WakerRegistration>,
     callers: RefCell<Waiting<CALLS>>,
     /// Which session it is: what belongs to an earlier one is stale.
@@ -122,8 +122,8 @@ struct Inner<S: Storage, const CALLS: usize, const RESULT: usize> {
     session: Session<S>,
     /// Until when it is kept without a connection.
     parked_until: Option<u64>,
-    /// The service and the callers know that it is over.
-    is_over: bool,
+    /// The service and the callers do not know yet that it is over, if it is.
+    is_live: bool,
     slots: [Slot<RESULT>; CALLS],
 }
 
@@ -138,10 +138,6 @@ impl<T> Place<T> {
     fn get(&self) -> Option<&T> {
         if let Self::Made(made) = self { Some(made) } else { None }
     }
-
-    fn get_mut(&mut self) -> Option<&mut T> {
-        if let Self::Made(made) = self { Some(made) } else { None }
-    }
 }
 
 /// A call of ours, from the command until whoever made it has let go of its result.
@@ -151,9 +147,11 @@ struct Slot<const RESULT: usize> {
     body: [u8; RESULT],
 }
 
+/// As it is at first, it is zeros.
 #[derive(Clone, Copy)]
+#[repr(u8)]
 enum State {
-    Free,
+    Free = 0,
     Open(Question),
     /// So many bytes of a Return.
     Returned(usize),
@@ -272,7 +270,12 @@ impl<S: Storage, const IMPORTS: usize, const CALLS: usize, const RESULT: usize> 
         const { assert!(CALLS > 0 && CALLS <= 32, "1 to 32 calls") };
         Self {
             config: Place::Empty,
-            inner: RefCell::new(Place::Empty),
+            inner: RefCell::new(Inner {
+                session: Session::BLANK,
+                parked_until: None,
+                is_live: false,
+                slots: [const { Slot { state: State::Free, era: 0, body: [0; RESULT] } }; CALLS],
+            }),
             driver: RefCell::new(WakerRegistration::new()),
             callers: RefCell::new(Waiting(Vec::new())),
             era: Cell::new(0),
@@ -292,9 +295,9 @@ impl<S: Storage, const IMPORTS: usize, const CALLS: usize, const RESULT: usize> 
         self.config.get().copied().unwrap_or(Config::NONE)
     }
 
-    /// None while an object is performing: the session is its own then, by way of its `Reply`. And before the first one.
+    /// None while an object is performing: the session is its own then, by way of its `Reply`.
     fn with<R>(&self, ask: impl FnOnce(&mut Inner<S, CALLS, RESULT>) -> R) -> Option<R> {
-        self.inner.try_borrow_mut().ok()?.get_mut().map(ask)
+        self.inner.try_borrow_mut().ok().map(|mut inner| ask(&mut inner))
     }
 
     fn wake_driver(&self) {
@@ -347,9 +350,9 @@ impl<S: Storage, const IMPORTS: usize, const CALLS: usize, const RESULT: usize> 
             service.notice(notice);
             self.sweep(inner);
         }
-        let Some(ended) = inner.session.ended().filter(|_| !inner.is_over) else { return };
+        let Some(ended) = inner.session.ended().filter(|_| inner.is_live) else { return };
         info!("session over: {}", ended);
-        inner.is_over = true;
+        inner.is_live = false;
         inner.parked_until = None;
         for slot in &mut inner.slots {
             if let State::Open(question) = slot.state {
@@ -502,17 +505,13 @@ impl<S: Storage, const IMPORTS: usize, const CALLS: usize, const RESULT: usize> 
     }
 
     fn status(&self) -> Status {
-        // While an object performs there is a session, and before the first none.
+        // While an object performs there is a session.
         let status = self.with(|inner| match inner.session.ended() {
             Some(ended) => Status::Over(ended),
             None if inner.session.is_parked() => Status::Parked,
             None => Status::Live,
         });
-        match status {
-            Some(status) => status,
-            None if self.is_serving() => Status::Live,
-            None => Status::Over(Ended::LinkLost),
-        }
+        status.unwrap_or(Status::Live)
     }
 
     fn hello(&self) -> Option<Hello> {
@@ -634,7 +633,7 @@ impl<S: Storage, const IMPORTS: usize, const CALLS: usize, const RESULT: usize> 
 
     fn read(&self, slot: usize, read: &mut dyn FnMut(&Answered<'_>)) {
         let Ok(inner) = self.inner.try_borrow() else { return };
-        let Some(slot) = inner.get().and_then(|inner| inner.slots.get(slot)) else { return };
+        let Some(slot) = inner.slots.get(slot) else { return };
         if let State::Returned(length) = slot.state
             && let Some(answered) = slot.body.get(..length).and_then(read_answer)
         {
@@ -713,19 +712,9 @@ impl<S: Storage, const IMPORTS: usize, const CALLS: usize, const RESULT: usize> 
             #[cfg(feature = "serial")]
             (Mode::Line, _) => LinkMode::Line,
         };
-        let Ok(mut place) = self.inner.try_borrow_mut() else { return };
-        let session = Session::new(settings(&config, link, max_message, IMPORTS));
-        match &mut *place {
-            Place::Made(inner) => (inner.session, inner.is_over, inner.parked_until) = (session, false, None),
-            Place::Empty => {
-                *place = Place::Made(Inner {
-                    session,
-                    parked_until: None,
-                    is_over: false,
-                    slots: [const { Slot { state: State::Free, era: 0, body: [0; RESULT] } }; CALLS],
-                });
-            }
-        }
+        let Ok(mut inner) = self.inner.try_borrow_mut() else { return };
+        inner.session.begin(&settings(&config, link, max_message, IMPORTS));
+        (inner.is_live, inner.parked_until) = (true, None);
         self.era.set(self.era.get().wrapping_add(1));
         self.wake_callers();
     }

@@ -1,12 +1,12 @@
 //! Sessions over the TCP sockets of embassy-net: a server for several at a time, and a client. Both go on with a session when
 //! its connection was lost, if [`Config::park`](crate::Config::park) has it so.
 
-use core::future::poll_fn;
+use core::convert::Infallible;
+use core::future::{Future, poll_fn};
 use core::pin::pin;
 use core::task::Poll;
 
-use embassy_futures::join::join_array;
-use embassy_futures::select::{Either, select};
+use embassy_futures::select::{Either, select, select_array};
 use embassy_net::tcp::{ConnectError, TcpReader, TcpSocket, TcpWriter};
 use embassy_net::{IpEndpoint, Stack};
 use embassy_time::{Duration, Instant, Timer, with_timeout};
@@ -64,7 +64,32 @@ pub async fn serve<
     endpoints: &[Endpoint<'_>],
     sockets: &mut [Socket<RECEIVE, TRANSMIT, RECORD, CHUNK>; SOCKETS],
 ) -> ! {
-    let workers = sockets.each_mut().map(|socket| async {
+    // They are pinned and polled here: each future around them is a copy of them on the stack, for as long as the task is polled.
+    let mut workers = pin!(workers(stack, port, endpoints, sockets));
+    let never = poll_fn(|cx| {
+        for endpoint in endpoints {
+            let _ = endpoint.poll_parked(cx);
+        }
+        workers.as_mut().poll(cx).map(|(never, _)| never)
+    });
+    match never.await {}
+}
+
+/// One for each socket. Not within the task, since its stack would keep what this takes.
+#[inline(never)]
+fn workers<
+    const SOCKETS: usize,
+    const RECEIVE: usize,
+    const TRANSMIT: usize,
+    const RECORD: usize,
+    const CHUNK: usize,
+>(
+    stack: Stack<'_>,
+    port: u16,
+    endpoints: &[Endpoint<'_>],
+    sockets: &mut [Socket<RECEIVE, TRANSMIT, RECORD, CHUNK>; SOCKETS],
+) -> impl Future<Output = (Infallible, usize)> {
+    select_array(sockets.each_mut().map(|socket| async move {
         let Socket { receive, transmit, buffers } = socket;
         let mut socket = TcpSocket::new(stack, receive, transmit);
         socket.set_timeout(Some(LOST));
@@ -77,15 +102,7 @@ pub async fn serve<
             }
             hang_up(&mut socket).await;
         }
-    });
-    let parked = poll_fn(|cx| {
-        for endpoint in endpoints {
-            let _ = endpoint.poll_parked(cx);
-        }
-        Poll::<()>::Pending
-    });
-    select(join_array(workers), parked).await;
-    core::future::pending().await
+    }))
 }
 
 /// Holds one session with a server: until it is over, whatever becomes of its connections in the meantime. It is an error if
