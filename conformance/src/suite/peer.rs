@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Debug;
 use std::io;
+use std::sync::Arc;
 use std::time::Instant;
 
 use farref_core::frame::{PREAMBLE, PreambleScanner, Scan, Split, split};
@@ -21,15 +22,17 @@ pub type Verdict<T = ()> = Result<T, Failure>;
 pub const LIMITS: Limits =
     Limits { max_message: 1 << 20, imports: 4096, answers: 32, call_bytes: 1 << 20, handles: 64, levels: 16 };
 
-/// Opens the connections of one case.
+/// Opens the connections of one case, each when the one before was dropped: a serial line has one place.
 pub struct Tester<'c> {
     connect: &'c mut dyn FnMut() -> io::Result<Transport>,
     deadline: Instant,
+    /// Whoever has a connection holds it too.
+    place: Arc<()>,
 }
 
 impl<'c> Tester<'c> {
     pub(super) fn new(connect: &'c mut dyn FnMut() -> io::Result<Transport>, deadline: Instant) -> Self {
-        Self { connect, deadline }
+        Self { connect, deadline, place: Arc::default() }
     }
 
     /// A session after both Hellos.
@@ -62,6 +65,9 @@ impl<'c> Tester<'c> {
 
     /// The same; the tester is going to announce these limits.
     pub fn raw_with(&mut self, limits: Limits) -> Verdict<Peer> {
+        if Arc::strong_count(&self.place) > 1 {
+            return Err(Failure::new("a case that drops its connection before the next", "it has both at a time"));
+        }
         let transport =
             (self.connect)().map_err(|error| Failure::new("a connection", format!("it did not open: {error}")))?;
         Ok(Peer {
@@ -81,6 +87,7 @@ impl<'c> Tester<'c> {
             goodbye: None,
             arrivals: Vec::new(),
             closed: None,
+            _place: self.place.clone(),
         })
     }
 }
@@ -109,6 +116,8 @@ pub struct Peer {
     arrivals: Vec<u16>,
     /// The Close of the subject.
     closed: Option<(u64, String)>,
+    /// Given back behind the link.
+    _place: Arc<()>,
 }
 
 /// How the subject ended a call without a result.

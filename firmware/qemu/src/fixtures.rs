@@ -13,7 +13,7 @@ use crate::board;
 #[cfg(board = "lm3s6965evb")]
 compile_error!("the fixtures need more RAM than this board has: build them for the other one");
 
-/// Sessions over TCP; a case may have two connections at a time.
+/// Sessions over TCP: the one before may still be on its way out when the next begins.
 const SESSIONS: usize = 2;
 pub const SOCKETS: usize = SESSIONS + 2;
 

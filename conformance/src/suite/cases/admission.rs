@@ -74,6 +74,7 @@ fn no_id_for_a_nested_call(tester: &mut Tester<'_>) -> Verdict {
     let call = peer.expect_call_of(1)?;
     peer.reply(&call, &int(2));
     peer.expect_value(1, &int(2))?;
+    drop(peer);
     // And none at all.
     let mut peer = tester.open_with(Limits { answers: 0, ..LIMITS })?;
     let caller = peer.root("caller")?;
@@ -140,6 +141,7 @@ fn too_deep(tester: &mut Tester<'_>) -> Verdict {
     let caller = peer.root("caller")?;
     peer.method(1, caller, "catch", &[mine(1)]);
     peer.expect_value(1, &caught(ErrorCode::TooDeep))?;
+    drop(peer);
     // Here one at level 3 is.
     let mut peer = tester.open_with(Limits { levels: 3, ..LIMITS })?;
     let caller = peer.root("caller")?;
@@ -192,6 +194,7 @@ fn id_beyond(tester: &mut Tester<'_>) -> Verdict {
     peer.expect_return(beyond - 1)?;
     peer.call(beyond, ROOT, Op::Describe, &[]);
     peer.expect_close_of(&["ADM-7", "CAL-1"])?;
+    drop(peer);
     let mut peer = tester.open()?;
     peer.call(u16::MAX, ROOT, Op::Describe, &[]);
     peer.expect_close_of(&["ADM-7", "CAL-1"])

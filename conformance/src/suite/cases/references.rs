@@ -191,6 +191,7 @@ fn only_arguments_are_lent(tester: &mut Tester<'_>) -> Verdict {
     let call = peer.expect_call_of(1)?;
     peer.send(returning(call.id, &lent(2, 0)));
     peer.expect_close_of(&["MSG-1", "REF-2"])?;
+    drop(peer);
     // A scope that there is not.
     each_ends_the_session(tester, &[&[0x40, 1, 0, 0, 1, 1 << 3 | 3, 2]], &["MSG-1", "REF-2"])
 }
