@@ -7,6 +7,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use farref_conformance::faults::{Faults, Plug, connect};
 use farref_tokio::{
     Connection, Directory, Ended, Error, LineOptions, LinkState, Options, Remote, Resuming, Server, ServerOptions,
     connect_serial,
@@ -18,7 +19,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::unix::pipe;
 use tokio::task::JoinHandle;
 
-use super::faults::{Faults, Plug, connect};
 use super::{Log, directory, use_each_other};
 
 /// A pseudo terminal, at a path of our own; unplugged when it is dropped.

@@ -2,21 +2,19 @@
 
 #[cfg(all(unix, feature = "serial"))]
 mod cable;
-mod faults;
 mod served;
 
 use std::io::ErrorKind;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use farref_conformance::faults::{BAD, Faults, Plug, line};
 use farref_conformance::sim::Random;
 use farref_tokio::{
     AsyncFunction, CloseCode, Connection, Directory, Ended, Error, Function, Key, LineOptions, Options, Proxy,
     Reference, Remote, Value, start_line,
 };
 use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
-
-use faults::{BAD, Faults, Plug, line};
 
 /// No test takes longer, in the time of its runtime.
 const LIMIT: Duration = Duration::from_secs(3600);

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use farref_conformance::faults::{BAD, Faults, Socket};
 use farref_conformance::sim::Random;
 use farref_tokio::{
     CloseCode, Connection, Directory, Ended, Error, LineOptions, LinkState, Options, Peer, Remote, Resuming, Server,
@@ -10,7 +11,6 @@ use farref_tokio::{
 };
 use tokio::io::AsyncWriteExt;
 
-use super::faults::{BAD, Faults, Socket};
 use super::{LIMIT, Log, directory, until};
 
 /// A server at the side of a socket that stays.

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use farref_conformance::faults::{Faults, Plug, line_to};
 use farref_tokio::{
     AsyncFunction, Connection, Directory, Ended, Function, Options, Proxy, Reference, Remote, Value, start_line,
 };
 
 use crate::device::{self, number, recorder, until};
-use crate::faults::{Plug, bad as bad_line};
 use crate::qemu::{Guest, line_options};
 
 pub async fn good(guest: Arc<Guest>) {
@@ -27,7 +27,7 @@ pub async fn good(guest: Arc<Guest>) {
 /// A line on which a tenth of the bytes is disturbed.
 async fn connect(guest: &Guest, directory: Directory, plug: &Plug, seed: u64) -> Connection {
     let options = Options { handshake: Duration::from_secs(60), ..Options::default() };
-    let near = bad_line(guest.line().await, 100, plug, seed);
+    let near = line_to(guest.line().await, Faults { disturbed: 100, ..Faults::default() }, plug, seed);
     start_line(near, directory, options, line_options()).await.expect("the firmware is there")
 }
 

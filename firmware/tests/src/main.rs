@@ -6,7 +6,6 @@
 mod cli;
 mod cut;
 mod device;
-mod faults;
 mod flood;
 mod line;
 mod program;

@@ -1,11 +1,12 @@
-//! A line between two sides that does to bytes what a bad one does, as a seed has it.
+//! A line between two sides that does to frames and bytes what a bad one does, as a seed has it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use farref_conformance::sim::Random;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::mpsc;
+
+use crate::sim::Random;
 
 /// What happens to frames, and to bytes wherever they stand.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,10 +23,10 @@ pub struct Faults {
 pub const BAD: Faults = Faults { lost: 20, repeated: 50, disturbed: 100 };
 
 /// Whether anything comes through, and what has become of it.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Plug(Arc<State>);
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct State {
     is_pulled: AtomicBool,
     bytes: AtomicU64,
@@ -40,17 +41,31 @@ impl Plug {
 
     /// Of 1,000 bytes so many were disturbed, as far as they were not lost with their frames.
     pub fn disturbed(&self) -> u64 {
-        self.0.disturbed.load(Ordering::SeqCst) * 1000 / self.0.bytes.load(Ordering::SeqCst).max(1)
+        self.0.disturbed.load(Ordering::SeqCst) * 1000 / self.bytes().max(1)
+    }
+
+    /// So many bytes came, not counting those.
+    pub fn bytes(&self) -> u64 {
+        self.0.bytes.load(Ordering::SeqCst)
     }
 }
 
 /// Two ends of such a line. It ends when one of them does.
 pub fn line(faults: Faults, plug: &Plug, seed: u64) -> (DuplexStream, DuplexStream) {
-    let (a, near) = duplex(256);
     let (far, b) = duplex(256);
-    let plug = plug.clone();
-    tokio::spawn(connect(near, far, faults, plug, seed));
-    (a, b)
+    (line_to(far, faults, plug, seed), b)
+}
+
+/// The near end of such a line to `far`.
+pub fn line_to(
+    far: impl AsyncRead + AsyncWrite + Send + 'static,
+    faults: Faults,
+    plug: &Plug,
+    seed: u64,
+) -> DuplexStream {
+    let (end, near) = duplex(256);
+    tokio::spawn(connect(near, far, faults, plug.clone(), seed));
+    end
 }
 
 /// Hands on what comes, both ways, until one of both is gone.
@@ -70,7 +85,7 @@ pub async fn connect(
 }
 
 /// Where one side can be plugged in again and again, while the other one stays.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Socket {
     plugs: mpsc::UnboundedSender<Option<DuplexStream>>,
 }
@@ -84,16 +99,16 @@ impl Socket {
         (Self { plugs }, stays)
     }
 
-    /// Plugs somebody in; who was there before is out.
+    /// Plugs somebody in; who was there before is out. If the side that stays has gone, what is plugged in has ended.
     pub fn plug(&self) -> DuplexStream {
         let (near, plugged) = duplex(256);
-        self.plugs.send(Some(plugged)).expect("the socket is there");
+        let _ = self.plugs.send(Some(plugged));
         near
     }
 
     /// Nobody is plugged in.
     pub fn unplug(&self) {
-        self.plugs.send(None).expect("the socket is there");
+        let _ = self.plugs.send(None);
     }
 
     async fn run(
@@ -208,7 +223,64 @@ impl Direction {
         match self.random.below(4) {
             0 => {}
             1 => bytes.extend([byte, self.random.below(256) as u8]),
-            _ => bytes.push(byte ^ self.random.below(256) as u8),
+            // Not by 0: then it would be as it was.
+            _ => bytes.push(byte ^ (1 + self.random.below(255) as u8)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A frame of a hundred bytes, which the lines here do not read.
+    fn frames(count: usize) -> Vec<u8> {
+        [&[0x55; 99][..], &[0]].concat().repeat(count)
+    }
+
+    #[tokio::test]
+    async fn a_tenth_of_the_bytes_is_disturbed_in_bursts() {
+        let plug = Plug::default();
+        let (mut near, mut far) = line(Faults { disturbed: 100, ..Faults::default() }, &plug, 7);
+        let writer = tokio::spawn(async move { near.write_all(&frames(2_000)).await });
+        let mut received = Vec::new();
+        // It ends with the near end, which was dropped.
+        far.read_to_end(&mut received).await.expect("it ends");
+        writer.await.expect("no panic").expect("it takes all");
+        assert!(plug.bytes() == 200_000 && (80..120).contains(&plug.disturbed()), "{}", plug.disturbed());
+        // What is left alone comes in long runs.
+        let longest = received.split(|&byte| byte != 0x55 && byte != 0).map(<[u8]>::len).max().expect("some");
+        assert!(longest > 1000, "{longest}");
+    }
+
+    #[tokio::test]
+    async fn frames_are_lost_and_repeated_whole() {
+        let (mut near, mut far) = line(Faults { lost: 100, repeated: 200, disturbed: 0 }, &Plug::default(), 7);
+        let writer = tokio::spawn(async move { near.write_all(&frames(2_000)).await });
+        let mut received = Vec::new();
+        far.read_to_end(&mut received).await.expect("it ends");
+        writer.await.expect("no panic").expect("it takes all");
+        let count = received.len() / 100;
+        assert_eq!(received, frames(count));
+        // A tenth less, two tenths more.
+        assert!((2_100..2_300).contains(&count), "{count}");
+    }
+
+    #[tokio::test]
+    async fn a_good_line_changes_nothing_and_a_pulled_one_loses_all() {
+        let plug = Plug::default();
+        let (mut near, mut far) = line(Faults::default(), &plug, 7);
+        near.write_all(b"hello\0").await.expect("it is open");
+        let mut received = [0; 6];
+        far.read_exact(&mut received).await.expect("all comes");
+        assert_eq!(&received, b"hello\0");
+        plug.pull(true);
+        far.write_all(b"lost\0").await.expect("it is open");
+        near.write_all(b"lost\0").await.expect("it is open");
+        drop(near);
+        let mut rest = Vec::new();
+        far.read_to_end(&mut rest).await.expect("it ends");
+        assert_eq!(rest, b"");
+        assert_eq!(plug.bytes(), 6);
     }
 }
