@@ -9,10 +9,10 @@ use embassy_futures::select::{Either3, select3};
 use embassy_time::{Duration, Instant, Timer, with_timeout};
 use embedded_io_async::{Read, Write};
 use farref_core::frame::{PREAMBLE, PreambleScanner, Scan, Split, split, wanted};
-use farref_core::message::Message;
-use farref_core::session::{Ended, session_gone};
+use farref_core::message::{CloseCode, Message};
+use farref_core::session::{Ended, session_gone, turned_away};
 
-use crate::connection::{Mode, Shared, Status};
+use crate::connection::{Config, Mode, Shared, Status};
 use crate::log::info;
 use crate::peer::Peer;
 use crate::service::Service;
@@ -315,7 +315,8 @@ impl<'e> Endpoint<'e> {
 
 /// Carries a session over a stream that the peer has opened: one of those that wait for another stream, if the peer says so,
 /// or a new one on a connection that has none. If each has one, it takes the place of the one that has been parked for
-/// longest. The peer has to begin in the time for [opening](crate::Config::opening).
+/// longest; if none is parked, the peer is told that there is no room. It has to begin in the time for
+/// [opening](crate::Config::opening).
 pub async fn accept<const RECORD: usize, const CHUNK: usize>(
     endpoints: &[Endpoint<'_>],
     reader: impl Read,
@@ -337,7 +338,7 @@ pub(crate) async fn accept_with(
     let longest = buffers.record.len().saturating_sub(PREFIX);
     // HEL-1, LNK-4: who does not offer to resume sessions speaks at once.
     if endpoints.iter().all(|endpoint| endpoint.connection.config().park.is_none()) {
-        let Some(endpoint) = free(endpoints) else { return End::Refused };
+        let Some(endpoint) = free(endpoints) else { return refuse(endpoints, &mut writer, no_room).await };
         let turn = endpoint.connection.next_turn();
         endpoint.begin(Mode::Stream, longest);
         return endpoint.carry(turn, reader, writer, buffers, Begins::WithPreamble(Some(opening))).await;
@@ -352,8 +353,7 @@ pub(crate) async fn accept_with(
         Ok(Message::Resume(resume)) => {
             let is_it = |endpoint: &&Endpoint<'_>| endpoint.connection.token() == Some(resume.token);
             let Some(endpoint) = endpoints.iter().find(is_it) else {
-                answer_gone(endpoints, &mut writer).await;
-                return End::Refused;
+                return refuse(endpoints, &mut writer, gone).await;
             };
             // From here on nothing of the connection before is read: whoever carries that looks at the turn first.
             if endpoint.serve(|service| endpoint.connection.accept(&resume, service)) != Some(true) {
@@ -375,10 +375,7 @@ pub(crate) async fn accept_with(
         }
         _ => free(endpoints),
     };
-    let Some(endpoint) = endpoint else {
-        info!("all connections are in use");
-        return End::Refused;
-    };
+    let Some(endpoint) = endpoint else { return refuse(endpoints, &mut writer, no_room).await };
     let turn = endpoint.connection.next_turn();
     endpoint.begin(Mode::Stream, longest);
     endpoint.serve(|service| endpoint.connection.handle(body, service));
@@ -392,17 +389,35 @@ fn free<'a, 'e>(endpoints: &'a [Endpoint<'e>]) -> Option<&'a Endpoint<'e>> {
     endpoints.iter().find(is_over).or_else(|| Some(parked().min_by_key(|&(_, until)| until)?.0))
 }
 
-/// There is no such session (LNK-6).
-async fn answer_gone(endpoints: &[Endpoint<'_>], writer: &mut impl Write) {
-    let incarnation = endpoints.first().map_or(0, |endpoint| endpoint.connection.config().incarnation);
-    let mut record = [0; 24];
-    let length = session_gone(incarnation, 0, &mut record);
-    let answer = async {
+/// The longest answer on a stream that carries no session: [`turned_away`].
+const ANSWER: usize = 56;
+
+/// Says why there is no session, and nothing more.
+async fn refuse(
+    endpoints: &[Endpoint<'_>],
+    writer: &mut impl Write,
+    answer: fn(Config, &mut [u8; ANSWER]) -> usize,
+) -> End {
+    let mut records = [0; ANSWER];
+    let length = endpoints.first().map_or(0, |endpoint| answer(endpoint.connection.config(), &mut records));
+    let said = async {
         writer.write_all(&PREAMBLE).await.ok()?;
-        writer.write_all(record.get(..length)?).await.ok()?;
+        writer.write_all(records.get(..length)?).await.ok()?;
         writer.flush().await.ok()
     };
-    let _ = with_timeout(LINGER, answer).await;
+    let _ = with_timeout(LINGER, said).await;
+    End::Refused
+}
+
+/// There is no such session (LNK-6).
+fn gone(config: Config, answer: &mut [u8; ANSWER]) -> usize {
+    answer.first_chunk_mut().map_or(0, |record| session_gone(config.incarnation, 0, record))
+}
+
+/// Each connection has a session.
+fn no_room(config: Config, answer: &mut [u8; ANSWER]) -> usize {
+    info!("all connections are in use");
+    turned_away(config.peer, config.incarnation, CloseCode::OutOfResources, answer)
 }
 
 /// The first record of a stream.

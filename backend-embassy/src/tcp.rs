@@ -52,6 +52,9 @@ impl<const RECEIVE: usize, const TRANSMIT: usize, const RECORD: usize, const CHU
 
 /// Serves on a port, for ever. There is to be one socket more than there are endpoints: a peer whose connection is lost comes
 /// back on that one, maybe before anybody here knows of the loss.
+///
+/// On that one a peer for whose session there is no room is told so, too: with a Close, out of resources. While no socket is
+/// left, because somebody is being told or has not begun in time, connections are refused by TCP.
 pub async fn serve<
     const SOCKETS: usize,
     const RECEIVE: usize,
@@ -163,7 +166,7 @@ pub async fn connect<const RECEIVE: usize, const TRANSMIT: usize, const RECORD: 
 pub enum NoSession {
     /// The server could not be reached.
     Connect(ConnectError),
-    /// It speaks something else, or has no room.
+    /// It speaks something else, or nothing.
     NoPeer,
 }
 

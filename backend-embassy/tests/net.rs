@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::cell::Cell;
+
 use common::net::{address, stacks};
 use common::{Board, Random, Serving, Small, Tasks, config, until};
 use embassy_futures::join::join;
@@ -12,6 +14,9 @@ use embassy_time::{Instant, Timer};
 use farref_embassy::{CloseCode, Config, Ended, Endpoint, Error, Peer, Tables, tcp};
 
 type Socket = tcp::Socket<512, 512, 261, 64>;
+
+/// What a client is told for whom there is no room.
+const FULL: Result<Ended, tcp::NoSession> = Ok(Ended::PeerClosed(CloseCode::OutOfResources));
 
 const BASELINE: Tables = Tables { exports: 1, imports: 0, questions: 0, answers: 0 };
 
@@ -187,7 +192,7 @@ fn strangers_come_and_go() {
                 match begun {
                     // All is in use by those who have not been silent for long enough.
                     Either::First(ended) => {
-                        assert!(ended.is_err(), "stranger {stranger}: {ended:?}");
+                        assert!(ended.is_err() || ended == FULL, "stranger {stranger}: {ended:?}");
                         Timer::after_millis(500).await;
                     }
                     Either::Second(_) => begun_sessions += 1,
@@ -210,7 +215,9 @@ fn strangers_come_and_go() {
         assert!(begun_sessions > 200, "{begun_sessions}");
         let start = Instant::now();
         let honest = async {
-            while client(clients, &connections[0], &boards[0]).await.is_err() {
+            loop {
+                let ended = client(clients, &connections[0], &boards[0]).await;
+                assert!(ended.is_err() || ended == FULL, "{ended:?}");
                 Timer::after_millis(100).await;
             }
         };
@@ -256,6 +263,50 @@ fn clients_are_told_why_there_is_no_session() {
         Err(Error::Ended { ended: Ended::LinkLost, may_have_started: false })
     );
     assert!(!connection.peer().is_connected());
+}
+
+/// CLS-1: a client that finds all connections in use is told so, whether the device keeps sessions and waits for its first word
+/// or not; the others are not disturbed, and when one of them leaves it has a place.
+#[test]
+fn one_session_too_many_is_told_so() {
+    for park in [Some(60_000), None] {
+        let config = |peer| Config { park, ..config(peer) };
+        let connections = [1, 2, 4].map(|peer| Small::new(config(peer)));
+        let servers = [Small::new(config(3)), Small::new(config(3))];
+        let boards = connections.each_ref().map(|connection| Board::new(connection.peer()));
+        let served = servers.each_ref().map(|connection| Board::new(connection.peer()));
+        let over = Cell::new(0);
+        let mut tasks = Tasks::new();
+        let ([server, clients], _) = stacks(&mut tasks, 70);
+        tasks.spawn(serve::<3>(server, &servers, &served));
+        for place in 0..2 {
+            let (connection, board, over) = (&connections[place], &boards[place], &over);
+            tasks.spawn(async move {
+                assert_eq!(client(clients, connection, board).await, Ok(Ended::Done));
+                over.set(over.get() + 1);
+            });
+        }
+        let [first, second, third] = connections.each_ref().map(Small::peer);
+        tasks.run(async {
+            note(first, 0..3).await.unwrap();
+            note(second, 0..3).await.unwrap();
+            for _ in 0..10 {
+                let start = Instant::now();
+                assert_eq!(client(clients, &connections[2], &boards[2]).await, FULL);
+                assert!(start.elapsed().as_millis() < 100, "{:?}", start.elapsed());
+            }
+            note(first, 3..6).await.unwrap();
+            note(second, 3..6).await.unwrap();
+            assert_eq!(over.get(), 0);
+            first.shut_down();
+            until("the first has left", || over.get() == 1).await;
+            let noted = select(client(clients, &connections[2], &boards[2]), note(third, 6..9)).await;
+            assert!(matches!(noted, Either::Second(Ok(()))), "{park:?}");
+        });
+        let mut noted: Vec<_> = served.iter().map(|board| board.log.borrow().len()).collect();
+        noted.sort_unstable();
+        assert_eq!(noted, [6, 9], "{park:?}");
+    }
 }
 
 /// CLS-1: who is closed hears why.

@@ -2,9 +2,11 @@
 
 use farref_conformance::fixtures::{counter, function, int, later};
 use farref_conformance::sim::{BASELINE, LIMITS, Random, Side, body, config, hello, hello_with};
+use farref_core::Uuid;
 use farref_core::codec::Writer;
+use farref_core::frame::{Split, split};
 use farref_core::message::{CloseCode, ErrorCode, FinishMode, Limits, Message, Op};
-use farref_core::session::{Call, CallError, Callee, Ended, Host, Import, Question, Ref, Rule};
+use farref_core::session::{Call, CallError, Callee, Ended, Host, Import, Question, Ref, Rule, turned_away};
 use farref_core::value::OwnedValue;
 
 type Peer = Side<Host>;
@@ -439,6 +441,26 @@ fn an_ended_session_says_why() {
         // What happens later does not change the reason.
         side.session.link_lost();
         assert_eq!(side.session.ended(), Some(ended));
+    }
+}
+
+/// HEL-1, CLS-1: a side that has no room says so in two records, whoever it is and however long its incarnation.
+#[test]
+fn who_has_no_room_says_so() {
+    for incarnation in [0, 1 << 40, u64::MAX] {
+        let mut records = [0; 56];
+        let length = turned_away(Uuid::from_bytes([9; 16]), incarnation, CloseCode::OutOfResources, &mut records);
+        let mut rest = &records[..length];
+        let mut bodies = Vec::new();
+        while let Split::Record { body, rest: behind } = split(rest, Limits::MIN_MESSAGE) {
+            bodies.push(body.to_vec());
+            rest = behind;
+        }
+        assert_eq!((bodies.len(), rest), (2, &[][..]));
+        let mut side = Peer::new(config(LIMITS));
+        assert_eq!(side.receive(&bodies[0]), Ok(()));
+        assert_eq!(side.session.peer().map(|hello| hello.incarnation), Some(incarnation));
+        assert_eq!(side.receive(&bodies[1]), Err(Ended::PeerClosed(CloseCode::OutOfResources)));
     }
 }
 

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use farref_tokio::{
     Connection, Directory, Ended, Error, ErrorCode, Function, LinkState, Options, Proxy, Reference, Remote, Resuming,
-    Value,
+    Value, connect_tcp,
 };
 
 use crate::cut::Cutter;
-use crate::qemu::Guest;
+use crate::qemu::{FULL, Guest};
 
 pub async fn calls(guest: Arc<Guest>) {
     let connection = guest.connect(Directory::new(), Options::default()).await;
@@ -207,6 +207,27 @@ pub async fn shared(guest: Arc<Guest>) {
         }
         other => panic!("{other:?}"),
     }
+}
+
+/// CLS-1: who finds all connections in use is told so.
+pub async fn too_many(guest: Arc<Guest>) {
+    let first = guest.connect(Directory::new(), Options::default()).await;
+    let second = guest.connect(Directory::new(), Options::default()).await;
+    for options in [Options::default(), resuming()] {
+        let third = loop {
+            // The one before may still be on its way out.
+            if let Ok(third) = connect_tcp(guest.address(), Directory::new(), options.clone()).await {
+                break third;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        assert_eq!(third.closed().await, FULL);
+    }
+    calls_work(&first, &guest).await;
+    calls_work(&second, &guest).await;
+    assert_eq!(first.shutdown().await, Ended::Done);
+    let third = guest.connect(Directory::new(), Options::default()).await;
+    calls_work(&third, &guest).await;
 }
 
 /// LNK-6: a device that has started again knows nothing of the session, and says so.

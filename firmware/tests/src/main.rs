@@ -49,6 +49,7 @@ const TESTS: &[Test] = &[
     test("tcp/samples_are_delivered", 30, |guest| Box::pin(device::samples(guest))),
     test("tcp/the_device_calls_within_a_call", 30, |guest| Box::pin(device::nested(guest))),
     test("tcp/two_sessions_and_the_line_share_the_device", 30, |guest| Box::pin(device::shared(guest))),
+    test("tcp/one_session_too_many_is_told_so", 30, |guest| Box::pin(device::too_many(guest))),
     test("tcp/a_reboot_is_known", 60, |guest| Box::pin(device::reboot(guest))),
     test("tcp/sessions_go_on_when_connections_are_cut", 120, |guest| Box::pin(device::resume(guest))),
     test("serial/a_good_line", 60, |guest| Box::pin(line::good(guest))),

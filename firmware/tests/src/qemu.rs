@@ -6,7 +6,9 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use farref_tokio::{Connection, Directory, LineOptions, Options, Remote, Value, connect_tcp, start_line};
+use farref_tokio::{
+    CloseCode, Connection, Directory, Ended, LineOptions, Options, Remote, Value, connect_tcp, start_line,
+};
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -28,6 +30,9 @@ pub struct Guest {
     /// How it ended.
     end: watch::Receiver<Option<String>>,
 }
+
+/// How a session ends for which there is no room.
+pub const FULL: Ended = Ended::PeerClosed(CloseCode::OutOfResources);
 
 /// A port that was free may be taken before QEMU has it.
 const ATTEMPTS: u32 = 5;
@@ -120,13 +125,17 @@ impl Guest {
         self.connect_at(self.address, directory, options).await
     }
 
-    /// The same, by way of something at another address. What comes too early is refused or reset: it is tried again.
+    /// The same, by way of something at another address. What comes too early is refused, reset, or told that there is no room:
+    /// it is tried again.
     pub async fn connect_at(&self, address: SocketAddr, directory: Directory, options: Options) -> Connection {
         loop {
-            match connect_tcp(address, directory.clone(), options.clone()).await {
-                Ok(connection) => return connection,
-                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            if let Ok(connection) = connect_tcp(address, directory.clone(), options.clone()).await {
+                let answer = connection.root().describe().await;
+                if answer.err().and_then(|error| error.ended()) != Some(FULL) {
+                    return connection;
+                }
             }
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 

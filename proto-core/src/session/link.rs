@@ -13,9 +13,10 @@
 
 use super::receive::fault;
 use super::storage::{Blank, Buffer, Parts, Storage, Table};
-use super::{Ended, Question, Rule, Session};
+use super::{Ended, Question, Rule, Session, VERSION};
+use crate::Uuid;
 use crate::codec::{Writer, varint_len};
-use crate::message::{LinkOffer, Message, Resume, kind};
+use crate::message::{CloseCode, Hello, Limits, LinkOffer, Message, Resume, kind};
 
 /// Whether and how a session survives its connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -454,5 +455,25 @@ pub fn session_gone(incarnation: u64, got: u64, record: &mut [u8; 24]) -> usize 
     writer.byte(kind::SESSION_GONE);
     writer.varint(incarnation);
     writer.varint(got);
+    writer.len()
+}
+
+/// The records of a side that has no room for a session: its Hello, since nothing else comes first (HEL-1), with the least
+/// limits and no features, and a Close (CLS-1). Gives the length of what it wrote.
+#[cfg_attr(not(feature = "alloc"), inline(never))]
+pub fn turned_away(peer: Uuid, incarnation: u64, code: CloseCode, records: &mut [u8; 56]) -> usize {
+    let limits =
+        Limits { max_message: Limits::MIN_MESSAGE, imports: 0, answers: 0, call_bytes: 0, handles: 0, levels: 1 };
+    let (version_min, version_max) = (VERSION, VERSION);
+    let hello = Hello { version_min, version_max, features: 0, limits, peer, incarnation, link: None, patience: 0 };
+    let mut writer = Writer::new(records);
+    // All its fields but the incarnation have one byte.
+    writer.varint(10 + 16 + varint_len(incarnation) as u64);
+    hello.write(&mut writer);
+    writer.varint(3 + varint_len(code.number().into()) as u64);
+    writer.byte(kind::CLOSE);
+    writer.varint(code.number().into());
+    // Without its texts.
+    writer.put(&[0, 0]);
     writer.len()
 }

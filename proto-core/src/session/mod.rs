@@ -41,7 +41,7 @@ pub use entry::ObjectKey;
 pub use entry::{Answer as AnswerEntry, Export as ExportEntry, Import as ImportEntry, Question as QuestionEntry};
 pub use error::{CallError, Ended, ReplyError, Rule, Stale};
 pub use kept::read_kept;
-pub use link::{LinkMode, ResumeRefused, session_gone};
+pub use link::{LinkMode, ResumeRefused, session_gone, turned_away};
 pub use storage::{
     All, Blank, Buffer, Fixed, FixedBuffer, FixedStore, KeyIndex, Least, Micro, NoIndex, Parts, Storage, Store, Table,
 };
