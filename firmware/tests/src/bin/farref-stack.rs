@@ -1,20 +1,23 @@
-//! Runs the programs of `proto-core/size` in QEMU, each with all that it can do, and tells how much stack that took.
+//! Runs the programs of `proto-core/size` and `firmware/size` in QEMU, each with all that it can do, and tells how much stack
+//! that took.
 //!
-//! `farref-stack BASELINE CORE SERIAL`, three programs for the lm3s6965evb; prints a number of bytes for each. Memory is painted by QEMU
-//! before the program starts and looked at from outside when it has done its work, so that nothing of the measuring is measured.
+//! `farref-stack KIND PROGRAM...`, pairs of what a program for the lm3s6965evb speaks and where it is; prints a number of bytes
+//! for each. Memory is painted by QEMU before the program starts and looked at from outside when it has done its work, so that
+//! nothing of the measuring is measured.
 
 use std::error::Error;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use farref_tokio::{
-    Connection, Directory, Function, LineOptions, Options, Reference, Remote, Value, start, start_line,
+    Connection, Directory, Function, LineOptions, Options, Reference, Remote, Value, connect_tcp, start, start_line,
 };
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::UnixStream;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::process::{Child, Command};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
@@ -27,20 +30,27 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// The upper part of its memory: what is static is below, and the stack begins at its end.
 const RAM: u32 = 0x2000_4000;
 const RAM_BYTES: usize = 48 * 1024;
-const PAINT: u8 = 0xA5;
+/// A program with the firmware's board paints its stack itself, with the same.
+const PAINT: u8 = 0xCC;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let programs: Vec<String> = std::env::args().skip(1).collect();
-    let [baseline, core, serial] = programs.as_slice() else {
-        eprintln!("error: it wants three programs: the baseline, the core, and that with the serial link");
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let pairs = words.chunks(2).map(|pair| match pair {
+        [kind, program] => Some((Kind::of(kind)?, Path::new(program))),
+        _ => None,
+    });
+    let Some(programs) = pairs.collect::<Option<Vec<_>>>() else {
+        eprintln!(
+            "error: it wants pairs of `text`, `stream`, `line`, `text-tcp` or `tcp`, and a program that speaks it"
+        );
         return ExitCode::from(2);
     };
-    for (program, kind) in [(baseline, Kind::Text), (core, Kind::Stream), (serial, Kind::Line)] {
-        match measure(Path::new(program), kind).await {
+    for (kind, program) in programs {
+        match measure(program, kind).await {
             Ok(bytes) => println!("{bytes}"),
             Err(error) => {
-                eprintln!("error: {program}: {error}");
+                eprintln!("error: {}: {error}", program.display());
                 return ExitCode::FAILURE;
             }
         }
@@ -49,15 +59,33 @@ async fn main() -> ExitCode {
 }
 
 /// What a program speaks.
+#[derive(Clone, Copy)]
 enum Kind {
     Text,
     Stream,
     Line,
+    TextOverTcp,
+    Tcp,
+}
+
+impl Kind {
+    fn of(word: &str) -> Option<Self> {
+        Some(match word {
+            "text" => Self::Text,
+            "stream" => Self::Stream,
+            "line" => Self::Line,
+            "text-tcp" => Self::TextOverTcp,
+            "tcp" => Self::Tcp,
+            _ => return None,
+        })
+    }
 }
 
 async fn measure(program: &Path, kind: Kind) -> Outcome<usize> {
     let folder = tempfile::tempdir()?;
-    let qemu = launch(program, folder.path())?;
+    // Only a program on the network wants it. A port that was free may be taken before QEMU has it, which QEMU says.
+    let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+    let qemu = launch(program, folder.path(), address)?;
     let driven = timeout(LIMIT, async {
         let line = connect(&folder.path().join("line")).await;
         match kind {
@@ -66,6 +94,20 @@ async fn measure(program: &Path, kind: Kind) -> Outcome<usize> {
             Kind::Line => {
                 let options = LineOptions { max_message: 256, ..LineOptions::default() };
                 use_lamp(start_line(line, Directory::new(), Options::default(), options).await?).await?;
+            }
+            // Each twice: what begins anew is more than what begins.
+            Kind::TextOverTcp => {
+                for _ in 0..2 {
+                    talk(reach(async || greet(TcpStream::connect(address).await?).await).await).await?;
+                }
+            }
+            Kind::Tcp => {
+                // One that speaks something else is let go.
+                reach(async || refused(TcpStream::connect(address).await?).await).await;
+                for _ in 0..2 {
+                    let session = async || Ok(connect_tcp(address, Directory::new(), Options::default()).await?);
+                    use_lamp(reach(session).await).await?;
+                }
             }
         }
         memory(folder.path()).await
@@ -86,13 +128,15 @@ impl Drop for Qemu {
     }
 }
 
-fn launch(program: &Path, folder: &Path) -> Outcome<Qemu> {
+fn launch(program: &Path, folder: &Path, address: SocketAddr) -> Outcome<Qemu> {
     let paint = folder.join("paint");
     std::fs::write(&paint, vec![PAINT; RAM_BYTES])?;
     let socket = |name, wait| format!("unix:{},server=on,wait={wait}", folder.join(name).display());
     let mut command = Command::new("timeout");
     command.args(["--kill-after=2", &(LIMIT.as_secs() + 10).to_string(), "qemu-system-arm", "-M", "lm3s6965evb"]);
     command.args(["-display", "none", "-monitor", "none", "-qmp", &socket("qmp", "off")]);
+    command.args(["-semihosting-config", "enable=on,target=native"]);
+    command.args(["-nic", &format!("user,model=stellaris,restrict=on,hostfwd=tcp:{address}-:10101")]);
     // What the program says first is lost if nobody hears it.
     command.args(["-serial", &socket("line", "on")]);
     command.args(["-device", &format!("loader,file={},addr={RAM:#x},force-raw=on", paint.display())]);
@@ -109,8 +153,34 @@ async fn connect(path: &Path) -> UnixStream {
     }
 }
 
+/// Until it works: a connection that comes before the program listens is refused, or cut, or not heard of for seconds.
+async fn reach<T>(mut attempt: impl AsyncFnMut() -> Outcome<T>) -> T {
+    loop {
+        match timeout(Duration::from_secs(1), attempt()).await {
+            Ok(Ok(reached)) => return reached,
+            _ => sleep(Duration::from_millis(10)).await,
+        }
+    }
+}
+
+/// A connection over which a line was answered.
+async fn greet(mut stream: TcpStream) -> Outcome<TcpStream> {
+    stream.write_all(b"hello\n").await?;
+    stream.read_exact(&mut [0; 256]).await?;
+    Ok(stream)
+}
+
+/// Says something else, until the other side hangs up.
+async fn refused(mut stream: TcpStream) -> Outcome<()> {
+    stream.write_all(&[b'?'; 2048]).await?;
+    stream.shutdown().await?;
+    let mut said = Vec::new();
+    stream.read_to_end(&mut said).await?;
+    if said.is_empty() { Err("nobody is there".into()) } else { Ok(()) }
+}
+
 /// Sends lines to the baseline, which answers each with as many bytes.
-async fn talk(mut line: UnixStream) -> Outcome<()> {
+async fn talk(mut line: impl AsyncRead + AsyncWrite + Unpin) -> Outcome<()> {
     let mut answer = [0; 256];
     for (said, expected) in [("lamp.set(true)", "done"), ("lamp.on", "true"), ("other", "other")] {
         line.write_all(format!("{said}\n").as_bytes()).await?;
