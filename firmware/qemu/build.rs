@@ -17,6 +17,9 @@ fn main() {
     fs::copy(format!("memory/{board}.x"), folder.join("memory.x")).expect("the board's memory");
     println!("cargo::rustc-link-search={}", folder.display());
     println!("cargo::rustc-link-arg-bins=-Tlink.x");
+    if env::var_os("CARGO_FEATURE_DEFMT").is_some() {
+        println!("cargo::rustc-link-arg-bins=-Tdefmt.x");
+    }
     // A section that ends in the middle of a page is no fault on a chip.
     println!("cargo::rustc-link-arg-bins=--nmagic");
 }

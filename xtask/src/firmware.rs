@@ -16,11 +16,14 @@ const WITH_FIXTURES: &str = "mps2-an386";
 /// The real board's.
 const EXAMPLE: (&str, &str) = ("farref-rp2040", "thumbv6m-none-eabi");
 
-/// What `cargo xtask size` measures, on one of its chips.
-const MEASURED: (&str, &str) = ("farref-firmware-size", "thumbv7m-none-eabi");
+/// What `cargo xtask size` measures.
+const MEASURED: &str = "farref-firmware-size";
 
 const PROGRAM: &str = "farref-firmware";
 const TESTS: &str = "farref-firmware-tests";
+
+/// Shows what was told by defmt. It runs here.
+const DECODER: &str = "farref-firmware-defmt";
 
 /// Runs the tests whose name contains one of the filters, or all of them; on both boards, or on the one that is named.
 pub fn run(root: &Path, arguments: &[&str]) -> Result<(), String> {
@@ -53,13 +56,14 @@ fn selected<'a>(arguments: &[&'a str]) -> Result<(Boards, Vec<&'a str>), String>
     }
 }
 
-/// What serves the device, and what serves the fixtures of the conformance suite.
+/// What serves the device, what serves the fixtures of the conformance suite, and the device that tells by defmt what happens.
 struct Firmware {
     device: PathBuf,
     fixtures: Option<PathBuf>,
+    defmt: Option<PathBuf>,
 }
 
-/// Builds both.
+/// Builds them.
 fn firmware(root: &Path, board: &str, target: &str) -> Result<Firmware, String> {
     setup::ensure_target(root, target)?;
     let folder = root.join("firmware");
@@ -73,11 +77,12 @@ fn firmware(root: &Path, board: &str, target: &str) -> Result<Firmware, String> 
         fs::copy(built.join(PROGRAM), &kept).map_err(|error| format!("{}: {error}", kept.display()))?;
         Ok::<_, String>(kept)
     };
-    let fixtures = match board {
-        WITH_FIXTURES => Some(build("farref-firmware-fixtures", &["--features", "fixtures"])?),
-        _ => None,
+    // One of them on each board.
+    let (fixtures, defmt) = match board {
+        WITH_FIXTURES => (Some(build("farref-firmware-fixtures", &["--features", "fixtures"])?), None),
+        _ => (None, Some(build("farref-firmware-telling", &["--features", "defmt"])?)),
     };
-    Ok(Firmware { device: build("farref-firmware-device", &[])?, fixtures })
+    Ok(Firmware { device: build("farref-firmware-device", &[])?, fixtures, defmt })
 }
 
 fn test(root: &Path, board: &str, firmware: &Firmware, filters: &[&str]) -> Result<(), String> {
@@ -86,6 +91,11 @@ fn test(root: &Path, board: &str, firmware: &Firmware, filters: &[&str]) -> Resu
     tests.args(["--board", board, "--elf"]).arg(&firmware.device).arg("--cli").arg(built.join("farref")).args(filters);
     if let Some(fixtures) = &firmware.fixtures {
         tests.arg("--fixtures").arg(fixtures);
+    }
+    if let Some(defmt) = &firmware.defmt {
+        let folder = root.join("firmware");
+        shell::run(shell::cargo(&folder).args(["build", "--locked", "--package", DECODER]))?;
+        tests.arg("--defmt").arg(defmt).arg("--decoder").arg(folder.join("target/debug").join(DECODER));
     }
     shell::run(&mut tests)
 }
@@ -99,15 +109,17 @@ fn check(root: &Path) -> Result<(), String> {
     shell::run(build.args(["build", "--release", "--locked", "--package", example, "--target", target]))?;
     let mut fmt = shell::cargo(&folder);
     shell::run(fmt.args(["fmt", "--all", "--check"]))?;
-    let programs = BOARDS.map(|(_, target)| (PROGRAM, target));
-    for ((package, target), features) in
-        programs.into_iter().chain([EXAMPLE, MEASURED]).map(|of| (of, "")).chain([(MEASURED, "run")])
-    {
+    let [(_, little), (_, large)] = BOARDS;
+    let programs =
+        [(PROGRAM, little, ""), (PROGRAM, little, "defmt"), (PROGRAM, large, ""), (PROGRAM, large, "fixtures")];
+    let others = [(example, target, ""), (MEASURED, little, ""), (MEASURED, little, "run")];
+    for (package, target, features) in programs.into_iter().chain(others) {
         let mut clippy = shell::cargo(&folder);
         clippy.args(["clippy", "--release", "--locked", "--package", package, "--target", target]);
         shell::run(clippy.args(["--features", features, "--", "-D", "warnings"]))?;
     }
-    Ok(())
+    let mut clippy = shell::cargo(&folder);
+    shell::run(clippy.args(["clippy", "--locked", "--package", DECODER, "--", "-D", "warnings"]))
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ mod board;
 #[cfg_attr(not(feature = "fixtures"), path = "device.rs")]
 mod served;
 
+#[cfg(feature = "defmt")]
+use defmt_semihosting as _;
 use embassy_executor::Spawner;
 use embassy_net::{Config as NetConfig, Ipv4Address, Ipv4Cidr, Runner, StackResources, StaticConfigV4};
 use farref_embassy::{Config, Uuid};

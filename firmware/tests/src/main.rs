@@ -1,10 +1,12 @@
 //! Runs the firmware in QEMU, and looks at it from the host.
 //!
-//! `farref-firmware-tests --elf FIRMWARE [--fixtures FIRMWARE] --cli FARREF --board NAME [FILTER]...`. Each test has a guest of its
-//! own and so long a time; a guest that panics or ends fails its test, with what it said.
+//! `farref-firmware-tests --elf FIRMWARE [--fixtures FIRMWARE] [--defmt FIRMWARE --decoder PROGRAM] --cli FARREF --board NAME
+//! [FILTER]...`. Each test has a guest of its own and so long a time; a guest that panics or ends fails its test, with what it
+//! said.
 
 mod cli;
 mod cut;
+mod defmt;
 mod device;
 mod flood;
 mod line;
@@ -19,7 +21,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use program::Arguments;
+use program::{Arguments, Firmware};
 use qemu::Guest;
 
 /// What a test does with its guest. It fails by panicking.
@@ -30,16 +32,19 @@ struct Test {
     name: &'static str,
     limit: Duration,
     run: Run,
-    /// It looks at the fixtures of the conformance suite, and not at the device.
-    wants_fixtures: bool,
+    firmware: Firmware,
 }
 
 const fn test(name: &'static str, seconds: u64, run: Run) -> Test {
-    Test { name, limit: Duration::from_secs(seconds), run, wants_fixtures: false }
+    Test { name, limit: Duration::from_secs(seconds), run, firmware: Firmware::Device }
 }
 
 const fn of_fixtures(name: &'static str, seconds: u64, run: Run) -> Test {
-    Test { wants_fixtures: true, ..test(name, seconds, run) }
+    Test { firmware: Firmware::Fixtures, ..test(name, seconds, run) }
+}
+
+const fn of_defmt(name: &'static str, seconds: u64, run: Run) -> Test {
+    Test { firmware: Firmware::Defmt, ..test(name, seconds, run) }
 }
 
 const TESTS: &[Test] = &[
@@ -60,6 +65,7 @@ const TESTS: &[Test] = &[
     test("flood/a_thousand_sessions_over_tcp", 240, |guest| Box::pin(flood::abandoned(guest))),
     test("flood/a_thousand_sessions_on_the_line", 240, |guest| Box::pin(flood::abandoned_on_line(guest))),
     test("cli/list_call_and_samples", 60, |guest| Box::pin(cli::over_tcp(guest))),
+    of_defmt("defmt/what_happens_to_sessions_is_told", 60, |guest| Box::pin(defmt::sessions(guest))),
     of_fixtures("suite/over_tcp", 600, |guest| Box::pin(suite::over_tcp(guest))),
     of_fixtures("suite/on_the_line", 600, |guest| Box::pin(suite::on_the_line(guest))),
 ];
@@ -86,7 +92,7 @@ fn main() -> ExitCode {
 
 /// Runs all that were asked for, one after the other.
 async fn run(arguments: &Arguments) -> ExitCode {
-    let selected: Vec<&Test> = TESTS.iter().filter(|test| arguments.selects(test.name, test.wants_fixtures)).collect();
+    let selected: Vec<&Test> = TESTS.iter().filter(|test| arguments.selects(test.name, test.firmware)).collect();
     println!("\nrunning {} tests on {}", selected.len(), arguments.board);
     let start = Instant::now();
     let (mut passed, mut failed) = (0, 0);
@@ -115,7 +121,7 @@ async fn run(arguments: &Arguments) -> ExitCode {
 }
 
 async fn run_one(test: &Test, arguments: &Arguments) -> Result<String, String> {
-    let elf = arguments.fixtures.as_ref().filter(|_| test.wants_fixtures).unwrap_or(&arguments.elf);
+    let elf = arguments.elf(test.firmware).ok_or("there is no such firmware")?;
     let guest = Arc::new(Guest::start(arguments, elf, test.limit + Duration::from_secs(10)).await?);
     let mut task = tokio::spawn((test.run)(guest.clone()));
     let outcome = tokio::select! {
@@ -128,7 +134,7 @@ async fn run_one(test: &Test, arguments: &Arguments) -> Result<String, String> {
     };
     task.abort();
     match outcome {
-        Ok(()) if test.wants_fixtures => Ok(String::new()),
+        Ok(()) if test.firmware == Firmware::Fixtures => Ok(String::new()),
         Ok(()) => guest.marks().await,
         // What the guest said is more than what was felt of it.
         Err(error) => match guest.last_words().await {

@@ -1,6 +1,16 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+/// What a guest runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Firmware {
+    Device,
+    /// What the conformance suite looks at.
+    Fixtures,
+    /// The device, which tells by defmt what happens.
+    Defmt,
+}
 
 /// What to run, and with which programs.
 #[derive(Debug, Default, Clone)]
@@ -11,6 +21,10 @@ pub struct Arguments {
     pub elf: PathBuf,
     /// The same with the fixtures of the conformance suite, if the board has room for them.
     pub fixtures: Option<PathBuf>,
+    /// The device, built with defmt.
+    pub defmt: Option<PathBuf>,
+    /// What shows what that one tells.
+    pub decoder: PathBuf,
     /// The program `farref`.
     pub cli: PathBuf,
     /// Parts of the names of tests; none stands for all.
@@ -26,6 +40,8 @@ impl Arguments {
                 "--board" => arguments.board = value()?,
                 "--elf" => arguments.elf = value()?.into(),
                 "--fixtures" => arguments.fixtures = Some(value()?.into()),
+                "--defmt" => arguments.defmt = Some(value()?.into()),
+                "--decoder" => arguments.decoder = value()?.into(),
                 "--cli" => arguments.cli = value()?.into(),
                 option if option.starts_with('-') => return Err(format!("no such option: {option}")),
                 _ => arguments.filters.push(word),
@@ -37,9 +53,18 @@ impl Arguments {
         }
     }
 
+    /// Where that firmware is.
+    pub fn elf(&self, firmware: Firmware) -> Option<&Path> {
+        match firmware {
+            Firmware::Device => Some(&self.elf),
+            Firmware::Fixtures => self.fixtures.as_deref(),
+            Firmware::Defmt => self.defmt.as_deref(),
+        }
+    }
+
     /// Whether a test is asked for, and can be run.
-    pub fn selects(&self, name: &str, wants_fixtures: bool) -> bool {
-        if wants_fixtures && self.fixtures.is_none() {
+    pub fn selects(&self, name: &str, firmware: Firmware) -> bool {
+        if self.elf(firmware).is_none() {
             return false;
         }
         self.filters.is_empty() || self.filters.iter().any(|filter| name.contains(filter.as_str()))
@@ -48,7 +73,7 @@ impl Arguments {
 
 #[cfg(test)]
 mod tests {
-    use super::Arguments;
+    use super::{Arguments, Firmware};
 
     fn parse(line: &str) -> Result<Arguments, String> {
         Arguments::parse(line.split_whitespace().map(str::to_owned))
@@ -57,9 +82,10 @@ mod tests {
     #[test]
     fn names_are_selected_by_a_part() {
         let all = parse("--board mps2-an386 --elf a --cli b").expect("it is well formed");
-        assert!(all.selects("tcp/calls", false) && all.selects("serial/x", false) && !all.selects("suite/x", true));
-        let some = parse("--board mps2-an386 serial").expect("it is well formed");
-        assert!(!some.selects("tcp/calls", false) && some.selects("serial/x", false));
+        assert!(all.selects("tcp/calls", Firmware::Device) && all.selects("serial/x", Firmware::Device));
+        assert!(!all.selects("suite/x", Firmware::Fixtures) && !all.selects("defmt/x", Firmware::Defmt));
+        let some = parse("--board mps2-an386 --fixtures c serial").expect("it is well formed");
+        assert!(!some.selects("tcp/calls", Firmware::Device) && some.selects("serial/x", Firmware::Fixtures));
     }
 
     #[test]

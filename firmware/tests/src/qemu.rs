@@ -12,7 +12,7 @@ use farref_tokio::{
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
@@ -23,10 +23,12 @@ use crate::program::Arguments;
 pub struct Guest {
     board: String,
     cli: PathBuf,
+    elf: PathBuf,
+    decoder: PathBuf,
     address: SocketAddr,
     folder: TempDir,
     pid: Option<Pid>,
-    said: Arc<Mutex<String>>,
+    said: Arc<Mutex<Vec<u8>>>,
     /// How it ended.
     end: watch::Receiver<Option<String>>,
 }
@@ -79,7 +81,7 @@ impl Guest {
         command.arg("-kernel").arg(elf).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| format!("QEMU: {error}"))?;
 
-        let said = Arc::new(Mutex::new(String::new()));
+        let said = Arc::new(Mutex::new(Vec::new()));
         let readers = [
             child.stdout.take().map(|stream| tokio::spawn(hear(stream, said.clone()))),
             child.stderr.take().map(|stream| tokio::spawn(hear(stream, said.clone()))),
@@ -88,7 +90,8 @@ impl Guest {
         let (sender, end) = watch::channel(None);
         tokio::spawn(wait(child, readers, said.clone(), sender));
         let (board, cli) = (arguments.board.clone(), arguments.cli.clone());
-        Ok(Self { board, cli, address, folder, pid, said, end })
+        let (elf, decoder) = (elf.to_owned(), arguments.decoder.clone());
+        Ok(Self { board, cli, elf, decoder, address, folder, pid, said, end })
     }
 
     /// What QEMU calls the board.
@@ -146,7 +149,21 @@ impl Guest {
 
     /// All that it has said.
     pub fn said(&self) -> String {
-        self.said.lock().expect("no panic").trim().to_owned()
+        text(&self.said)
+    }
+
+    /// What of that was told by defmt, in lines.
+    pub async fn told(&self) -> Vec<String> {
+        let said = self.said.lock().expect("no panic").clone();
+        let mut decoder = Command::new(&self.decoder);
+        decoder.arg(&self.elf).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut decoder = decoder.spawn().expect("the decoder starts");
+        let mut input = decoder.stdin.take().expect("it is piped");
+        let feeding = async move { input.write_all(&said).await.expect("the decoder reads") };
+        let (output, ()) = tokio::join!(decoder.wait_with_output(), feeding);
+        let output = output.expect("the decoder ends");
+        assert!(output.status.success(), "the decoder: {}", output.status);
+        String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
     }
 
     /// Waits until it has ended, and tells what it said.
@@ -194,17 +211,21 @@ pub fn line_options() -> LineOptions {
     LineOptions { max_message: 512, ..LineOptions::default() }
 }
 
-async fn hear(mut stream: impl AsyncRead + Unpin, said: Arc<Mutex<String>>) {
+fn text(said: &Mutex<Vec<u8>>) -> String {
+    String::from_utf8_lossy(&said.lock().expect("no panic")).trim().to_owned()
+}
+
+async fn hear(mut stream: impl AsyncRead + Unpin, said: Arc<Mutex<Vec<u8>>>) {
     let mut chunk = [0; 1024];
     while let Ok(count @ 1..) = stream.read(&mut chunk).await {
-        said.lock().expect("no panic").push_str(&String::from_utf8_lossy(&chunk[..count]));
+        said.lock().expect("no panic").extend_from_slice(&chunk[..count]);
     }
 }
 
 async fn wait(
     mut child: Child,
     readers: [Option<tokio::task::JoinHandle<()>>; 2],
-    said: Arc<Mutex<String>>,
+    said: Arc<Mutex<Vec<u8>>>,
     end: watch::Sender<Option<String>>,
 ) {
     let status = child.wait().await;
@@ -212,6 +233,5 @@ async fn wait(
         let _ = reader.await;
     }
     let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-    let said = said.lock().expect("no panic").trim().to_owned();
-    end.send_replace(Some(format!("{status}; {said}")));
+    end.send_replace(Some(format!("{status}; {}", text(&said))));
 }
