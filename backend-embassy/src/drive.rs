@@ -12,14 +12,15 @@ use farref_core::frame::{PREAMBLE, PreambleScanner, Scan, Split, split, wanted};
 use farref_core::message::{CloseCode, Message};
 use farref_core::session::{Ended, session_gone, turned_away};
 
-use crate::connection::{Config, Mode, Shared, Status};
+use crate::config::Config;
+use crate::connection::{Carried, Mode, Status};
 use crate::log::info;
 use crate::peer::Peer;
 use crate::service::Service;
 
 /// A connection and what it serves.
 pub struct Endpoint<'e> {
-    pub(crate) connection: &'e dyn Shared,
+    pub(crate) connection: &'e dyn Carried,
     service: RefCell<&'e mut dyn Service>,
 }
 

@@ -75,6 +75,7 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unreachable)
 )]
 
+mod config;
 mod connection;
 mod drive;
 #[cfg(feature = "serial")]
@@ -85,7 +86,8 @@ mod service;
 #[cfg(feature = "tcp")]
 pub mod tcp;
 
-pub use connection::{Config, Connection, Memory};
+pub use config::Config;
+pub use connection::{Connection, Memory};
 pub use drive::{Buffers, End, Endpoint, accept};
 #[cfg(feature = "serial")]
 pub use line::{LineBuffers, line_buffer};

@@ -10,14 +10,14 @@ use farref_core::session::{
 };
 use farref_core::value::{Value, ValueError, ValueWriter, Values};
 
-use crate::connection::{Answered, Shared, Status};
+use crate::connection::{Answered, Commands, Status};
 
 /// Writes arguments or results. It may be run more than once, and writes the same each time.
 pub(crate) type Write<'w> = &'w mut dyn FnMut(&mut ValueWriter<'_>) -> Result<(), ValueError>;
 
 /// Who is on the other side of a [`Connection`](crate::Connection).
 #[derive(Clone, Copy)]
-pub struct Peer<'c>(pub(crate) &'c dyn Shared);
+pub struct Peer<'c>(pub(crate) &'c dyn Commands);
 
 impl<'c> Peer<'c> {
     /// Waits until there is a session and the peer has said Hello.
