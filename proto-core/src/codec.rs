@@ -133,7 +133,6 @@ impl<'f> Reader<'f> {
     }
 
     /// Fails unless `holds`.
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub fn expect(&mut self, holds: bool) {
         if !holds {
             self.fail::<()>();

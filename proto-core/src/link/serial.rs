@@ -357,6 +357,7 @@ impl SerialLink {
     }
 
     /// What was not acknowledged is to be sent again.
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     fn rewind(&mut self, records: &mut impl Records) {
         self.again = 0;
         records.rewind();

@@ -58,10 +58,13 @@ impl<S: Storage> Session<S> {
         self.used_answers += 1;
 
         match self.judge(call, named) {
-            Ok((target, args)) => {
+            Ok((args, settled)) => {
+                let target = match call.target {
+                    Target::Export { slot, .. } => RunsOn::Export(slot),
+                    Target::Answer(id) => RunsOn::Answer(id),
+                };
                 self.hold(target.held());
                 named.iter().for_each(|id| self.name_answer(id));
-                let settled = self.named_state(named) == Ok(true);
                 if let Some(entry) = self.answers.get_mut(call.id.into()) {
                     entry.set_target(target);
                     entry.named = named;
@@ -137,25 +140,25 @@ impl<S: Storage> Session<S> {
         Ok(level)
     }
 
-    /// Whether the call can run or wait: what it runs on and its arguments, or why not. Looks and changes nothing; malformed
-    /// values are the call's failure alone (CAL-7).
+    /// Whether the call can run or wait: its arguments, and whether all answers that it names have settled; or why not. Looks and
+    /// changes nothing; malformed values are the call's failure alone (CAL-7).
     pub(super) fn judge<'f>(
         &self,
         call: &Call<'f>,
         named: Named<IdOf<S>>,
-    ) -> Result<(RunsOn, Values<'f>), (ErrorCode, u32)> {
+    ) -> Result<(Values<'f>, bool), (ErrorCode, u32)> {
         let args =
             Values::check(call.values, Top::Arguments, call.handles.len()).map_err(|_| (ErrorCode::Malformed, 0))?;
-        let (target, receiver) = match call.target {
-            Target::Export { slot, generation } => (RunsOn::Export(slot), Some((slot, generation))),
-            Target::Answer(id) => (RunsOn::Answer(id), None),
+        let receiver = match call.target {
+            Target::Export { slot, generation } => Some((slot, generation)),
+            Target::Answer(_) => None,
         };
         self.check_homes(receiver, call.handles)?;
-        self.named_state(named)?;
+        let settled = self.named_state(named)?;
         if call.deadline.is_some_and(Deadline::is_too_late) {
             return Err((ErrorCode::DeadlineExceeded, 0));
         }
-        Ok((target, args))
+        Ok((args, settled))
     }
 
     /// Whether all answers that a call names have settled; an error if one is not there or has failed (ANS-3, ANS-7).
