@@ -139,6 +139,12 @@ impl<'f> Reader<'f> {
         }
     }
 
+    /// Whether every read found what it must, and nothing is left.
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    pub fn finish(&self) -> Result<(), Malformed> {
+        if self.rest.is_empty() { self.check() } else { Err(Malformed) }
+    }
+
     /// Whether every read found what it must.
     pub fn check(&self) -> Result<(), Malformed> {
         if self.failed { Err(Malformed) } else { Ok(()) }

@@ -1,6 +1,6 @@
 //! How long a call has, as its extension says it (TIM-1).
 
-use super::MAX_REMAINING;
+use super::{MAX_REMAINING, flag};
 use crate::codec::{Reader, Writer};
 
 /// How long a call has, and what is to become of it when that is over.
@@ -61,40 +61,69 @@ impl Extension {
         self.parent.is_none() && self.deadline.is_none()
     }
 
-    pub fn read(flags: u8, reader: &mut Reader<'_>) -> Self {
-        let (mut parent, mut deadline) = (None, None);
-        super::read_extension(flags, reader, &mut |key, value| {
-            match (key, value, &mut deadline) {
-                (PARENT, Some(id @ ..=0xFFFF), _) => parent = Some(id as u16),
-                (REMAINING, Some(remaining), deadline) if remaining <= MAX_REMAINING.into() => {
-                    *deadline = Some(Deadline::new(remaining as u32));
+    /// Reads the extension, if the flag says that there is one. Only those of Calls have `known` keys.
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    pub fn read(flags: u8, reader: &mut Reader<'_>, known: bool) -> Self {
+        let mut extension = Self::default();
+        if flags & flag::EXTENSION == 0 {
+            return extension;
+        }
+        let mut fields = Reader::new(reader.blob());
+        fields.expect(!fields.is_empty());
+        // Keys ascend: the least that may come.
+        let mut least = 0;
+        while !fields.is_empty() {
+            let head = fields.varint();
+            let key = head >> 1;
+            // No known key has a blob, or more than 32 bits.
+            let number = match head & 1 {
+                0 => u32::try_from(fields.varint()).ok(),
+                _ => {
+                    fields.blob();
+                    None
                 }
-                (CONSEQUENCE, Some(1), Some(deadline)) => deadline.consequence = Consequence::Abandon,
-                (CONSEQUENCE, Some(2), Some(deadline)) => deadline.consequence = Consequence::Late,
-                (PARENT | REMAINING | CONSEQUENCE, ..) => return false,
-                _ => {}
-            }
-            true
-        });
-        Self { parent, deadline }
+            };
+            let is_fine = key >= least && (!known || extension.set(key, number));
+            fields.expect(is_fine);
+            least = key + 1;
+        }
+        reader.expect(fields.check().is_ok());
+        extension
     }
 
+    /// Takes one field; false if it is one that cannot be so.
+    fn set(&mut self, key: u64, number: Option<u32>) -> bool {
+        match (key, number, &mut self.deadline) {
+            (PARENT, Some(id @ ..=0xFFFF), _) => self.parent = Some(id as u16),
+            (REMAINING, Some(remaining @ ..=MAX_REMAINING), deadline) => *deadline = Some(Deadline::new(remaining)),
+            (CONSEQUENCE, Some(1), Some(deadline)) => deadline.consequence = Consequence::Abandon,
+            (CONSEQUENCE, Some(2), Some(deadline)) => deadline.consequence = Consequence::Late,
+            (PARENT | REMAINING | CONSEQUENCE, ..) => return false,
+            _ => {}
+        }
+        true
+    }
+
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub fn write(&self, writer: &mut Writer<'_>) {
-        let mut bytes = [0; 16];
+        let mut bytes = [0; Self::MAX_LENGTH];
         let mut fields = Writer::new(&mut bytes);
-        let mut field = |key: u64, value: u32| {
+        let mut put = |key: u64, number: u64| {
             fields.varint(key << 1);
-            fields.varint(value.into());
+            fields.varint(number);
         };
         if let Some(parent) = self.parent {
-            field(PARENT, parent.into());
+            put(PARENT, parent.into());
         }
-        if let Some(Deadline { remaining, consequence }) = self.deadline {
-            field(REMAINING, remaining);
-            if consequence != Consequence::Cancel {
-                field(CONSEQUENCE, consequence as u32);
+        if let Some(deadline) = self.deadline {
+            put(REMAINING, deadline.remaining.into());
+            if deadline.consequence != Consequence::Cancel {
+                put(CONSEQUENCE, deadline.consequence as u64);
             }
         }
         writer.blob(fields.written().unwrap_or_default());
     }
+
+    /// Of the fields: three keys of a byte, a number of 16 bits, one of 31, and one of two.
+    const MAX_LENGTH: usize = 3 + 3 + 5 + 1;
 }

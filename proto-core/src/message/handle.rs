@@ -1,6 +1,6 @@
 //! The list of handles that stands before the values (REF-2).
 
-use super::{read_generation, read_id, read_number};
+use super::{flag, read_generation, read_id, read_number};
 use crate::codec::{Reader, Writer};
 
 /// One handle of a message, as the sender sees it.
@@ -40,8 +40,8 @@ pub enum Descriptor {
 
 /// Scopes of handles that have one (REF-2).
 mod scope {
-    pub const BORROWED: u64 = 0;
-    pub const WEAK: u64 = 1;
+    pub const BORROWED: u16 = 0;
+    pub const WEAK: u16 = 1;
 }
 
 impl Descriptor {
@@ -62,7 +62,7 @@ impl Descriptor {
 
     pub(crate) fn read(reader: &mut Reader<'_>) -> Self {
         let (slot, low) = read_number(reader, 3);
-        let generation = if low & 4 == 0 { 0 } else { read_generation(reader) };
+        let generation = read_generation(reader, low & 4 != 0);
         match low & 3 {
             0 => Self::Sender { slot, generation },
             1 => Self::Receiver { slot, generation },
@@ -70,7 +70,7 @@ impl Descriptor {
                 reader.expect(generation == 0);
                 Self::Answer(read_id(reader, slot))
             }
-            _ => match reader.varint() {
+            _ => match reader.varint_u16() {
                 scope::BORROWED => Self::Borrowed { slot, generation },
                 scope => {
                     reader.expect(scope == scope::WEAK);
@@ -92,8 +92,8 @@ impl Descriptor {
             writer.varint(generation.into());
         }
         match self {
-            Self::Borrowed { .. } => writer.varint(scope::BORROWED),
-            Self::Weak { .. } => writer.varint(scope::WEAK),
+            Self::Borrowed { .. } => writer.varint(scope::BORROWED.into()),
+            Self::Weak { .. } => writer.varint(scope::WEAK.into()),
             _ => {}
         }
     }
@@ -102,24 +102,29 @@ impl Descriptor {
 /// A message's list of handles, borrowed from it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Handles<'f> {
-    entries: Reader<'f>,
+    entries: &'f [u8],
     count: u32,
 }
 
 impl<'f> Handles<'f> {
-    /// Reads the list, if the flag says that there is one.
-    pub(crate) fn read(present: bool, reader: &mut Reader<'f>) -> Self {
-        let count = if present { reader.varint_u32() } else { 0 };
-        reader.expect(!present || count > 0);
-        let entries = *reader;
-        let mut left = count;
-        while left > 0 && reader.check().is_ok() {
-            Descriptor::read(reader);
-            left -= 1;
+    /// Reads the list, if the flag says that there is one. Only a Call names answers and lends (REF-2).
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    pub(crate) fn read(flags: u8, reader: &mut Reader<'f>, is_call: bool) -> Self {
+        if flags & flag::HANDLES == 0 {
+            return Self::default();
         }
+        let count = reader.varint_u32();
+        reader.expect(count > 0);
+        let handles = Self { entries: reader.rest(), count };
         // Nobody goes through entries that are not there: a few bytes can say that there are billions.
-        let count = if reader.check().is_ok() { count } else { 0 };
-        Self { entries, count }
+        for _ in 0..count {
+            let handle = Descriptor::read(reader);
+            reader.expect(is_call || !matches!(handle, Descriptor::Answer(_) | Descriptor::Borrowed { .. }));
+            if reader.check().is_err() {
+                return Self::default();
+            }
+        }
+        handles
     }
 
     /// How many there are (or are left, of an iterator).
@@ -134,7 +139,7 @@ impl<'f> Handles<'f> {
 
     /// Bytes of the message from the next entry on.
     pub(crate) fn rest(&self) -> &'f [u8] {
-        self.entries.rest()
+        self.entries
     }
 
     /// Entry number `index`.
@@ -146,9 +151,13 @@ impl<'f> Handles<'f> {
 impl Iterator for Handles<'_> {
     type Item = Descriptor;
 
-    #[inline]
+    #[cfg_attr(feature = "alloc", inline)]
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     fn next(&mut self) -> Option<Descriptor> {
         self.count = self.count.checked_sub(1)?;
-        Some(Descriptor::read(&mut self.entries))
+        let mut reader = Reader::new(self.entries);
+        let handle = Descriptor::read(&mut reader);
+        self.entries = reader.rest();
+        Some(handle)
     }
 }

@@ -112,6 +112,12 @@ pub struct Resume {
     pub got: u64,
 }
 
+impl Resume {
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Self {
+        Self { token: reader.array(), attempt: reader.varint_u32(), got: reader.varint() }
+    }
+}
+
 /// A request (SPEC section 6).
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'f> {
@@ -177,7 +183,7 @@ pub struct Finishes<'f>(Reader<'f>);
 
 impl<'f> Finishes<'f> {
     pub(crate) fn read(reader: &mut Reader<'f>) -> Self {
-        Self(entries(reader, finish_entry))
+        Self(entries(reader, |reader| _ = finish_entry(reader)))
     }
 }
 
@@ -199,7 +205,7 @@ pub struct Releases<'f> {
 
 impl<'f> Releases<'f> {
     pub(crate) fn read(reader: &mut Reader<'f>) -> Self {
-        Self { upto: reader.varint_u32(), entries: entries(reader, release_entry) }
+        Self { upto: reader.varint_u32(), entries: entries(reader, |reader| _ = release_entry(reader)) }
     }
 }
 
@@ -217,7 +223,7 @@ pub struct Downs<'f>(Reader<'f>);
 
 impl<'f> Downs<'f> {
     pub(crate) fn read(reader: &mut Reader<'f>) -> Self {
-        Self(entries(reader, down_entry))
+        Self(entries(reader, |reader| _ = down_entry(reader)))
     }
 }
 
@@ -248,13 +254,6 @@ impl<'f> Close<'f> {
     }
 }
 
-/// The kinds that an Unimplemented tells, a bit each.
-pub(crate) fn read_kinds(reader: &mut Reader<'_>) -> u32 {
-    let kinds = reader.varint_u32();
-    reader.expect(kinds != 0);
-    kinds
-}
-
 /// Longest Close texts (CLS-1).
 pub const MAX_CLOSE_RULE: usize = 16;
 /// Longest Close texts (CLS-1).
@@ -263,18 +262,11 @@ pub const MAX_CLOSE_TEXT: usize = 256;
 impl<'f> Message<'f> {
     /// Takes a record's body apart. Only a faulty peer sends what is [`Malformed`] here (MSG-1).
     pub fn read(body: &'f [u8]) -> Result<Self, Malformed> {
-        let mut reader = Reader::new(body);
-        let head = reader.byte();
-        let (kind, flags) = (head & kind::MASK, head & !kind::MASK);
+        let Head { kind, flags, mut reader } = Head::read(body);
         let reader = &mut reader;
         let message = match kind {
             kind::CALL => Self::Call(Call::read(flags, reader)),
             kind::RETURN => Self::Return(Return::read(flags, reader)),
-            kind if !is_known(kind) => {
-                reader.take(reader.rest().len());
-                Self::Unknown(kind)
-            }
-            _ if flags != 0 => return Err(Malformed),
             kind::FINISH => Self::Finish(Finishes::read(reader)),
             kind::RELEASE => Self::Release(Releases::read(reader)),
             kind::UNIMPLEMENTED => Self::Unimplemented(read_kinds(reader)),
@@ -286,21 +278,38 @@ impl<'f> Message<'f> {
             }
             kind::CLOSE => Self::Close(Close::read(reader)),
             kind::ACK => Self::Ack(reader.varint()),
-            kind::RESUME => {
-                Self::Resume(Resume { token: reader.array(), attempt: reader.varint_u32(), got: reader.varint() })
-            }
+            kind::PING => Self::Ping,
+            kind::RESUME => Self::Resume(Resume::read(reader)),
             kind::RESUME_OK => Self::ResumeOk { token: reader.array(), got: reader.varint() },
             kind::SESSION_GONE => Self::SessionGone { incarnation: reader.varint(), got: reader.varint() },
             kind::GOODBYE => Self::Goodbye(reader.varint()),
-            _ => Self::Ping,
+            kind => return Ok(Self::Unknown(kind)),
         };
-        reader.expect(reader.is_empty());
-        reader.check().map(|()| message)
+        reader.finish().map(|()| message)
     }
 
     /// Whether a body counts in the order of its direction, its kind known or not (MSG-2).
     pub fn is_sequenced(body: &[u8]) -> bool {
         body.first().is_some_and(|head| head & kind::UNSEQUENCED == 0)
+    }
+}
+
+/// What the first byte of a body says, and what is behind it.
+pub(crate) struct Head<'f> {
+    pub kind: u8,
+    pub flags: u8,
+    pub reader: Reader<'f>,
+}
+
+impl<'f> Head<'f> {
+    /// The reader has failed if there is a flag that its kind does not have (MSG-1).
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    pub fn read(body: &'f [u8]) -> Self {
+        let mut reader = Reader::new(body);
+        let head = reader.byte();
+        let (kind, flags) = (head & kind::MASK, head & !kind::MASK);
+        reader.expect(flags == 0 || kind <= kind::RETURN);
+        Self { kind, flags, reader }
     }
 }
 
@@ -311,8 +320,8 @@ impl<'f> Call<'f> {
         let id = reader.varint_u16();
         let target = Target::read(reader);
         let op = Op::from_number(reader.varint_u32());
-        let handles = Handles::read(flags & flag::HANDLES != 0, reader);
-        let Extension { parent, deadline } = Extension::read(flags, reader);
+        let handles = Handles::read(flags, reader, true);
+        let Extension { parent, deadline } = Extension::read(flags, reader, true);
         let pipelined = flags & flag::PIPELINED != 0;
         Self { id, pipelined, target, op, handles, parent, deadline, values: reader.take(reader.rest().len()) }
     }
@@ -343,38 +352,11 @@ impl<'f> Call<'f> {
     }
 }
 
-/// Reads the extension and gives each field's key, and its number if it is no blob; `field` tells whether that may be so.
-fn read_extension(flags: u8, reader: &mut Reader<'_>, field: &mut dyn FnMut(u64, Option<u64>) -> bool) {
-    if flags & flag::EXTENSION == 0 {
-        return;
-    }
-    let mut fields = Reader::new(reader.blob());
-    fields.expect(!fields.is_empty());
-    // Keys ascend: the least that may come.
-    let mut least = 0;
-    while !fields.is_empty() {
-        let head = fields.varint();
-        let key = head >> 1;
-        let value = match head & 1 {
-            0 => Some(fields.varint()),
-            _ => {
-                fields.blob();
-                None
-            }
-        };
-        let is_fine = key >= least && field(key, value);
-        fields.expect(is_fine);
-        least = key + 1;
-    }
-    reader.expect(fields.check().is_ok());
-}
-
 impl Target {
     fn read(reader: &mut Reader<'_>) -> Self {
         let (number, low) = read_number(reader, 2);
         match low {
-            0 => Self::Export { slot: number, generation: 0 },
-            1 => Self::Export { slot: number, generation: read_generation(reader) },
+            0 | 1 => Self::Export { slot: number, generation: read_generation(reader, low == 1) },
             _ => {
                 reader.expect(low == 2);
                 Self::Answer(read_id(reader, number))
@@ -394,14 +376,19 @@ impl Target {
     }
 }
 
-/// A generation that is written out is never 0 (REF-2).
-pub(crate) fn read_generation(reader: &mut Reader<'_>) -> u16 {
+/// A generation, which is 0 if it is not there and never if it is (REF-2).
+#[cfg_attr(not(feature = "alloc"), inline(never))]
+pub(crate) fn read_generation(reader: &mut Reader<'_>, is_there: bool) -> u16 {
+    if !is_there {
+        return 0;
+    }
     let generation = reader.varint_u16();
     reader.expect(generation != 0);
     generation
 }
 
 /// A number of 32 bits with so many bits behind it.
+#[cfg_attr(not(feature = "alloc"), inline(never))]
 fn read_number(reader: &mut Reader<'_>, bits: u32) -> (u32, u32) {
     let head = reader.varint();
     reader.expect(head >> bits <= u32::MAX.into());
@@ -415,23 +402,20 @@ fn read_id(reader: &mut Reader<'_>, number: u32) -> u16 {
 }
 
 impl<'f> Return<'f> {
-    /// Reads a body that is to be one.
+    /// Reads a body that is a Return.
     pub(crate) fn of(body: &'f [u8]) -> Result<Self, Malformed> {
-        let mut reader = Reader::new(body);
-        let head = reader.byte();
-        reader.expect(head & kind::MASK == kind::RETURN);
-        let returned = Self::read(head & !kind::MASK, &mut reader);
-        reader.check().map(|()| returned)
+        let Head { kind, flags, mut reader } = Head::read(body);
+        let returned = Self::read(flags, &mut reader);
+        reader.expect(kind == kind::RETURN);
+        reader.finish().map(|()| returned)
     }
 
     #[cfg_attr(feature = "alloc", inline)]
     #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub(crate) fn read(flags: u8, reader: &mut Reader<'f>) -> Self {
         let id = reader.varint_u16();
-        let handles = Handles::read(flags & flag::HANDLES != 0, reader);
-        // Only a Call names answers and lends (REF-2).
-        reader.expect(!{ handles }.any(|handle| matches!(handle, Descriptor::Answer(_) | Descriptor::Borrowed { .. })));
-        read_extension(flags, reader, &mut |_, _| true);
+        let handles = Handles::read(flags, reader, false);
+        Extension::read(flags, reader, false);
         let error = match flags & flag::ERROR {
             0 => None,
             _ => Some(ErrorCode::from_number(reader.varint_u32())),
@@ -479,10 +463,10 @@ pub(crate) fn write_finish_entry(writer: &mut Writer<'_>, id: u16, mode: FinishM
     writer.varint(u64::from(id) << 2 | mode as u64);
 }
 
+#[cfg_attr(not(feature = "alloc"), inline(never))]
 fn release_entry(reader: &mut Reader<'_>) -> (u32, u16) {
     let (slot, has_generation) = read_number(reader, 1);
-    let generation = if has_generation == 1 { read_generation(reader) } else { 0 };
-    (slot, generation)
+    (slot, read_generation(reader, has_generation == 1))
 }
 
 pub(crate) fn write_release_entry(writer: &mut Writer<'_>, slot: u32, generation: u16) {
@@ -505,17 +489,21 @@ pub(crate) fn write_down_entry(writer: &mut Writer<'_>, (slot, generation, reaso
 }
 
 /// All that is left, checked: at least one entry.
-fn entries<'f, T>(reader: &mut Reader<'f>, entry: fn(&mut Reader<'f>) -> T) -> Reader<'f> {
+#[cfg_attr(not(feature = "alloc"), inline(never))]
+fn entries<'f>(reader: &mut Reader<'f>, skip_one: fn(&mut Reader<'f>)) -> Reader<'f> {
     let entries = *reader;
     reader.expect(!reader.is_empty());
     while !reader.is_empty() {
-        entry(reader);
+        skip_one(reader);
     }
     entries
 }
 
-pub(crate) fn is_known(kind: u8) -> bool {
-    matches!(kind, 0..=kind::DOWN | kind::HELLO..=kind::PING | kind::RESUME..=kind::GOODBYE)
+/// The kinds that an Unimplemented names.
+pub(crate) fn read_kinds(reader: &mut Reader<'_>) -> u32 {
+    let kinds = reader.varint_u32();
+    reader.expect(kinds != 0);
+    kinds
 }
 
 #[cfg(test)]

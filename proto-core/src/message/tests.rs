@@ -72,7 +72,7 @@ fn a_deadline_is_written_as_it_is_read() {
         let length = write(&mut buffer, |writer| extension.write(writer));
         assert_eq!(&buffer[..length], expected);
         let mut reader = Reader::new(expected);
-        assert_eq!((Extension::read(flag::EXTENSION, &mut reader), reader.check()), (extension, Ok(())));
+        assert_eq!((Extension::read(flag::EXTENSION, &mut reader, true), reader.check()), (extension, Ok(())));
     }
 }
 
@@ -176,7 +176,7 @@ fn numbers_are_kept() {
 #[test]
 fn a_list_of_handles_that_are_not_there_is_empty() {
     let mut reader = Reader::new(&[0xFF, 0xFF, 0xFF, 0xFF, 0x0F, 0x08]);
-    let handles = Handles::read(true, &mut reader);
+    let handles = Handles::read(flag::HANDLES, &mut reader, true);
     assert_eq!((handles.len(), reader.check()), (0, Err(Malformed)));
     // A Return is gone through for what it must not name; this took 17 s.
     assert!(Message::read(&[0x61, 0x02, 0xFF, 0xFF, 0xFF, 0xFF, 0x0F, 0x0C]).is_err());

@@ -3,7 +3,7 @@
 use super::storage::{Storage, Store, Table};
 use super::{Answer, Kept, NO_RESULT, ObjectKey, Ref, Reference, ReplyError, Session, kept_key};
 use crate::codec::Reader;
-use crate::message::{Descriptor, ErrorCode, Handles, Message, Op, Return};
+use crate::message::{self, Descriptor, ErrorCode, Handles, Message, Op};
 use crate::value::{Outcome, Top, Value, ValueError, ValueWriter, Values, operate};
 
 /// References that a kept value may have to be worked on here.
@@ -101,7 +101,7 @@ impl<S: Storage> Session<S> {
 
 /// Reads a kept value, a copy of [`Session::kept_body`]: the handles of its references, and the value, if it is not none.
 pub fn read_kept(body: &[u8]) -> Option<(Handles<'_>, Values<'_>)> {
-    let kept = Return::of(body).ok()?;
+    let kept = message::Return::of(body).ok()?;
     Some((kept.handles, Values::check(kept.values, Top::Result, kept.handles.len()).ok()?))
 }
 

@@ -2,8 +2,8 @@
 
 use super::storage::Storage;
 use super::{Ended, Event, Rule, Session, VERSION};
-use crate::codec::Reader;
-use crate::message::{self, Hello, Message, kind};
+use crate::codec::Malformed;
+use crate::message::{Call, Close, Downs, Finishes, Head, Hello, Message, Releases, Return, kind, read_kinds};
 
 impl<S: Storage> Session<S> {
     /// Takes one record's body. The event borrows it, not the session.
@@ -41,67 +41,68 @@ impl<S: Storage> Session<S> {
             self.goodbyes.void();
             self.link.got(body.len());
         }
-        let (head, mut reader) = (body.first().copied().unwrap_or_default(), Reader::new(body));
-        reader.byte();
-        let (kind, flags, reader) = (head & kind::MASK, head & !kind::MASK, &mut reader);
-        // Each message is read where it is used, and not into one that can be any of them: they would be copied.
+        // Each is read to its end before it has an effect (MSG-1).
+        let Head { kind, flags, mut reader } = Head::read(body);
         match kind {
             kind::CALL => {
-                let call = message::Call::read(flags, reader);
-                whole(reader)?;
+                let call = Call::read(flags, &mut reader);
+                reader.finish()?;
                 return self.on_call(&call, body);
             }
             kind::RETURN => {
-                let returned = message::Return::read(flags, reader);
-                whole(reader)?;
+                let returned = Return::read(flags, &mut reader);
+                reader.finish()?;
                 return self.on_return(&returned);
             }
-            kind if !message::is_known(kind) => self.unknown_kinds |= 1 << kind,
-            _ if flags != 0 => return Err(fault(Rule::Envelope)),
             kind::FINISH => {
-                let entries = message::Finishes::read(reader);
-                whole(reader)?;
+                let entries = Finishes::read(&mut reader);
+                reader.finish()?;
                 self.on_finish(entries)?;
             }
             kind::RELEASE => {
-                let entries = message::Releases::read(reader);
-                whole(reader)?;
+                let entries = Releases::read(&mut reader);
+                reader.finish()?;
                 self.on_release(entries)?;
             }
+            kind::UNIMPLEMENTED => {
+                let kinds = read_kinds(&mut reader);
+                reader.finish()?;
+                self.refused_kinds |= kinds;
+            }
             kind::DOWN => {
-                let entries = message::Downs::read(reader);
-                whole(reader)?;
+                let entries = Downs::read(&mut reader);
+                reader.finish()?;
                 self.on_down(entries)?;
             }
             kind::HELLO => {
-                self.peer.read(reader);
-                let taken = whole(reader).and_then(|()| self.on_hello());
+                self.peer.read(&mut reader);
+                let taken = reader.finish().map_err(Ended::from).and_then(|()| self.on_hello());
                 if taken.is_err() {
                     self.peer = Hello::NOBODY;
                 }
-                taken?;
-                return Ok(Some(Event::Ready));
-            }
-            kind::UNIMPLEMENTED => {
-                let kinds = message::read_kinds(reader);
-                whole(reader)?;
-                self.refused_kinds |= kinds;
+                return taken.map(|()| Some(Event::Ready));
             }
             kind::CLOSE => {
-                let close = message::Close::read(reader);
-                whole(reader)?;
+                let close = Close::read(&mut reader);
+                reader.finish()?;
                 return Err(Ended::PeerClosed(close.code));
             }
-            kind::ACK | kind::GOODBYE => {
+            kind::ACK => {
                 let got = reader.varint();
-                whole(reader)?;
-                if kind == kind::ACK { self.on_ack(got) } else { self.on_goodbye(got) }?;
+                reader.finish()?;
+                self.on_ack(got)?;
             }
             kind::PING => {
-                whole(reader)?;
+                reader.finish()?;
                 self.link.acknowledge_soon();
             }
-            _ => return Err(fault(Rule::LinkOrder)),
+            kind::GOODBYE => {
+                let received = reader.varint();
+                reader.finish()?;
+                self.on_goodbye(received)?;
+            }
+            kind::RESUME | kind::RESUME_OK | kind::SESSION_GONE => return Err(fault(Rule::LinkOrder)),
+            kind => self.unknown_kinds |= 1 << kind,
         }
         Ok(None)
     }
@@ -120,11 +121,9 @@ impl<S: Storage> Session<S> {
     }
 }
 
-/// Whether a message was read to its end and is well formed.
-fn whole(reader: &Reader<'_>) -> Result<(), Ended> {
-    match reader.is_empty() && reader.check().is_ok() {
-        true => Ok(()),
-        false => Err(fault(Rule::Envelope)),
+impl From<Malformed> for Ended {
+    fn from(_: Malformed) -> Self {
+        fault(Rule::Envelope)
     }
 }
 
