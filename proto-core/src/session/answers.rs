@@ -1,6 +1,6 @@
 //! The peer's calls: admitted, waiting for answers, running, refused, settled, over (SPEC section 6, 7).
 
-use super::entry::{Answer as Entry, Fate, Held, Named, QuestionState, RunsOn, Settled, Stage};
+use super::entry::{Answer as Entry, Fate, Held, Named, QuestionState, RunsOn, Stage};
 use super::kept::StoredHandles;
 use super::receive::fault;
 use super::storage::{Blank, Storage, Store, Table};
@@ -166,21 +166,20 @@ impl<S: Storage> Session<S> {
         let mut settled = true;
         for id in named.iter() {
             let entry = self.answers.get(id.into()).filter(|entry| entry.pipelined() && !entry.is(Stage::Free));
-            match entry.ok_or((ErrorCode::NoSuchAnswer, 0))?.fate() {
-                Some(Fate::Refused(code, _) | Fate::Settled(Settled::Failed(code))) => {
-                    return Err((ErrorCode::Broken, code.number()));
-                }
-                Some(Fate::Settled(Settled::Revoked(reason))) => {
-                    return Err((ErrorCode::Revoked, reason.number().into()));
-                }
-                Some(Fate::Settled(Settled::Reference(Held::Export(slot)))) => {
-                    if let Some(reason) = self.exports.get(slot).and_then(Self::withdrawn) {
+            let entry = entry.ok_or((ErrorCode::NoSuchAnswer, 0))?;
+            match entry.stage() {
+                Stage::Refused | Stage::Failed => return Err((ErrorCode::Broken, entry.code().number())),
+                Stage::Revoked => return Err((ErrorCode::Revoked, entry.reason().number().into())),
+                Stage::NotKept => return Err((ErrorCode::NotKept, 0)),
+                Stage::Export => {
+                    if let Held::Export(slot) = entry.held()
+                        && let Some(reason) = self.exports.get(slot).and_then(Self::withdrawn)
+                    {
                         return Err((ErrorCode::Revoked, reason.number().into()));
                     }
                 }
-                Some(Fate::Settled(Settled::NotKept)) => return Err((ErrorCode::NotKept, 0)),
-                Some(Fate::Settled(_)) => {}
-                None => settled = false,
+                Stage::None | Stage::Import | Stage::Kept => {}
+                Stage::Free | Stage::Waiting | Stage::Ready | Stage::Running => settled = false,
             }
         }
         Ok(settled)
@@ -280,7 +279,7 @@ impl<S: Storage> Session<S> {
 
     pub(super) fn list_refused(&mut self, id: u16, code: ErrorCode, detail: u32) {
         let Some(entry) = self.answers.get_mut(id.into()) else { return };
-        entry.refuse(code, detail);
+        entry.end(Fate::refused(code, detail));
         if !entry.listed() {
             entry.set_listed(true);
             self.refused.push_back(&mut self.answers, id.into());
@@ -316,11 +315,11 @@ impl<S: Storage> Session<S> {
     }
 
     /// The Return was written: the answer has settled, and what the call held is let go.
-    pub(super) fn settle(&mut self, id: u16, settled: Settled) {
+    pub(super) fn settle(&mut self, id: u16, end: Fate) {
         let Some(entry) = self.answers.get_mut(id.into()) else { return };
         let (target, named) = (entry.target(), core::mem::take(&mut entry.named));
         let is_named = entry.waiters.into() > 0;
-        entry.settle(settled);
+        entry.end(end);
         entry.set_target(RunsOn::Nothing);
         let is_cancelled = entry.cancelled();
         entry.set_cancelled(false);
@@ -345,16 +344,15 @@ impl<S: Storage> Session<S> {
     /// Frees an answer that has settled and that nobody can name any more (ANS-1).
     pub(super) fn close_answer(&mut self, id: u16) {
         let Some(entry) = self.answers.get_mut(id.into()) else { return };
-        let Some(Fate::Settled(settled)) = entry.fate() else { return };
-        if entry.waiters.into() > 0 || entry.pipelined() && !entry.finished() {
+        if !entry.has_settled() || entry.waiters.into() > 0 || entry.pipelined() && !entry.finished() {
             return;
         }
+        let (held, is_kept) = (entry.held(), entry.is(Stage::Kept));
         *entry = Entry::BLANK;
         self.used_answers -= 1;
-        match settled {
-            Settled::Reference(held) => self.unhold(held),
-            Settled::Kept if S::Store::HOLDS => self.drop_kept(id),
-            Settled::Kept | Settled::None | Settled::NotKept | Settled::Failed(_) | Settled::Revoked(_) => {}
+        self.unhold(held);
+        if S::Store::HOLDS && is_kept {
+            self.drop_kept(id);
         }
     }
 

@@ -1,7 +1,7 @@
 //! What the host commands. A command that cannot be done says so before anything has changed.
 
 use super::answers::IdOf;
-use super::entry::{ExportState, Held, Named, QuestionState, Settled};
+use super::entry::{ExportState, Fate, Held, Named, QuestionState};
 use super::handles::{PinError, find_export, held_by, write_references};
 use super::kept::StoredHandles;
 use super::lent::local;
@@ -244,12 +244,12 @@ impl<S: Storage> Session<S> {
         };
         self.count_sent();
         self.note_sent(references, None);
-        let settled = match error {
-            Some(code) => Settled::Failed(code),
+        let end = match error {
+            Some(code) => Fate::failed(code),
             None if pipelined => self.keep(call.id, length, head, references),
-            None => Settled::None,
+            None => Fate::NONE,
         };
-        self.settle(call.id, settled);
+        self.settle(call.id, end);
         Ok(())
     }
 
@@ -338,16 +338,16 @@ impl<S: Storage> Session<S> {
 
     /// Keeps what a pipelined call answered, for calls that name it (ANS-4). The Return is the last thing written, so many bytes long,
     /// of which the first ones are its head.
-    fn keep(&mut self, id: u16, length: usize, head: usize, references: &[Ref]) -> Settled {
+    fn keep(&mut self, id: u16, length: usize, head: usize, references: &[Ref]) -> Fate {
         let pending = self.out.pending();
         let body = pending.get(pending.len().saturating_sub(length)..).unwrap_or_default();
         let mut value = Reader::new(body.get(head..).unwrap_or_default());
         if value.is_empty() {
-            return Settled::None;
+            return Fate::NONE;
         }
         // It is the caller's own, and gone with this very Return (REF-9).
         if references.iter().any(|reference| self.gives_back_lent(*reference)) {
-            return Settled::NotKept;
+            return Fate::NOT_KEPT;
         }
         // Whatever else the list has: entries need not be named (VAL-6).
         if value.byte() == tag::REFERENCE
@@ -360,25 +360,25 @@ impl<S: Storage> Session<S> {
                     .map_or(Held::Nothing, Held::Export),
             };
             self.hold(held);
-            return Settled::Reference(held);
+            return Fate::object(held);
         }
         if !S::KEEPS_VALUES {
-            return Settled::NotKept;
+            return Fate::NOT_KEPT;
         }
         // Room that calls may claim when they wait is not given away, whatever runs now.
         let for_calls = self.limits.call_bytes as usize + self.answers.limit() * S::Store::OVERHEAD;
         let claimed = for_calls.saturating_sub(self.parked);
         if self.store.free() < claimed.saturating_add(length + S::Store::OVERHEAD) {
-            return Settled::NotKept;
+            return Fate::NOT_KEPT;
         }
         if !self.store.put(kept_key(id), body) {
-            return Settled::NotKept;
+            return Fate::NOT_KEPT;
         }
         let mut handles = StoredHandles::new(&self.store, kept_key(id));
         while let Some(handle) = handles.next(&self.store) {
             self.hold(held_by(handle));
         }
-        Settled::Kept
+        Fate::KEPT
     }
 
     /// Whether a call of the peer still waits for our reply.

@@ -1,6 +1,6 @@
 //! References that go down: objects that are revoked, and what the peer says of its own (REF-8).
 
-use super::entry::{Death, Fate, Held, RunsOn, Settled, Stage};
+use super::entry::{Death, Fate, Held, RunsOn, Stage};
 use super::list::List;
 use super::receive::fault;
 use super::storage::{Parts, Storage, Table};
@@ -77,11 +77,7 @@ impl<S: Storage> Session<S> {
         if !S::Parts::REVOKES {
             return;
         }
-        let Some(Fate::Settled(Settled::Reference(Held::Export(slot)))) =
-            self.answers.get(id.into()).and_then(|entry| entry.fate())
-        else {
-            return;
-        };
+        let Some(Held::Export(slot)) = self.answers.get(id.into()).map(|entry| entry.held()) else { return };
         let Some(reason) = self.exports.get(slot).and_then(|export| export.dead.reason()) else { return };
         let runs_with_it = |other: u32| {
             let entry = self.answers.get(other);
@@ -91,7 +87,7 @@ impl<S: Storage> Session<S> {
             return;
         }
         if let Some(entry) = self.answers.get_mut(id.into()) {
-            entry.settle(Settled::Revoked(reason));
+            entry.end(Fate::revoked(reason));
             self.unhold_export(slot);
         }
     }

@@ -321,43 +321,44 @@ impl<W: Width> Answer<W> {
         self.stage() == stage
     }
 
-    /// What the session does about it: refuses it, or what it settled to. None before that.
-    pub(crate) fn fate(&self) -> Option<Fate> {
-        let [first, second] = self.words;
-        Some(match self.stage() {
-            Stage::Free | Stage::Waiting | Stage::Ready | Stage::Running => return None,
-            Stage::Refused => Fate::Refused(ErrorCode::from_number(first), second),
-            Stage::Failed => Fate::Settled(Settled::Failed(ErrorCode::from_number(first))),
-            Stage::None => Fate::Settled(Settled::None),
-            Stage::Export => Fate::Settled(Settled::Reference(Held::Export(first))),
-            Stage::Import => Fate::Settled(Settled::Reference(Held::Import { slot: first, generation: second as u16 })),
-            Stage::Kept => Fate::Settled(Settled::Kept),
-            Stage::NotKept => Fate::Settled(Settled::NotKept),
-            Stage::Revoked => Fate::Settled(Settled::Revoked(DownReason::from_number(first as u8))),
-        })
+    /// Whether its Return was written.
+    pub(crate) fn has_settled(&self) -> bool {
+        self.stage() >= Stage::None
     }
 
-    pub(crate) fn refuse(&mut self, code: ErrorCode, detail: u32) {
-        self.end(Stage::Refused, [code.number(), detail]);
+    /// With what error it was refused or failed.
+    pub(crate) fn code(&self) -> ErrorCode {
+        let [code, _] = self.words;
+        ErrorCode::from_number(code)
     }
 
-    pub(crate) fn settle(&mut self, settled: Settled) {
-        match settled {
-            Settled::None => self.end(Stage::None, [0; 2]),
-            Settled::Reference(Held::Export(slot)) => self.end(Stage::Export, [slot, 0]),
-            Settled::Reference(Held::Import { slot, generation }) => self.end(Stage::Import, [slot, generation.into()]),
-            Settled::Kept => self.end(Stage::Kept, [0; 2]),
-            Settled::NotKept | Settled::Reference(Held::Nothing) => self.end(Stage::NotKept, [0; 2]),
-            Settled::Failed(code) => self.end(Stage::Failed, [code.number(), 0]),
-            Settled::Revoked(reason) => self.end(Stage::Revoked, [reason.number().into(), 0]),
+    /// The number that comes with the error of one that is refused.
+    pub(crate) fn detail(&self) -> u32 {
+        let [_, detail] = self.words;
+        detail
+    }
+
+    /// The object that it settled to.
+    pub(crate) fn held(&self) -> Held {
+        let [slot, generation] = self.words;
+        match self.stage() {
+            Stage::Export => Held::Export(slot),
+            Stage::Import => Held::Import { slot, generation: generation as u16 },
+            _ => Held::Nothing,
         }
     }
 
+    /// Why the object that it had settled to was revoked.
+    pub(crate) fn reason(&self) -> DownReason {
+        let [reason, _] = self.words;
+        DownReason::from_number(reason as u8)
+    }
+
     /// It needs nothing any more of what it needed to run.
-    fn end(&mut self, stage: Stage, words: [u32; 2]) {
-        self.set_stage(stage);
+    pub(crate) fn end(&mut self, end: Fate) {
+        self.set_stage(end.stage);
         self.set_clock(Clock::Never);
-        self.words = words;
+        self.words = end.words;
     }
 
     /// The low bits of the ordinal of our call that caused it, until it has run.
@@ -405,7 +406,7 @@ impl<W: Width> Answer<W> {
 }
 
 /// How far an answer has come, and how it has ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Stage {
     #[default]
     Free,
@@ -428,23 +429,39 @@ pub(crate) enum Stage {
 
 /// How a call of the peer ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Fate {
-    /// With an error, and the number that comes with it.
-    Refused(ErrorCode, u32),
-    Settled(Settled),
+pub(crate) struct Fate {
+    stage: Stage,
+    words: [u32; 2],
 }
 
-/// What an answer settled to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Settled {
-    None,
-    Reference(Held),
-    /// A value in the store, behind its handles.
-    Kept,
-    NotKept,
-    Failed(ErrorCode),
-    /// To an object of ours that was revoked since (REF-8).
-    Revoked(DownReason),
+impl Fate {
+    pub const NONE: Self = Self { stage: Stage::None, words: [0; 2] };
+    /// With a value in the store, behind its handles.
+    pub const KEPT: Self = Self { stage: Stage::Kept, words: [0; 2] };
+    pub const NOT_KEPT: Self = Self { stage: Stage::NotKept, words: [0; 2] };
+
+    /// With an error of the session's, and the number that comes with it.
+    pub fn refused(code: ErrorCode, detail: u32) -> Self {
+        Self { stage: Stage::Refused, words: [code.number(), detail] }
+    }
+
+    pub fn failed(code: ErrorCode) -> Self {
+        Self { stage: Stage::Failed, words: [code.number(), 0] }
+    }
+
+    /// With an object that was revoked since (REF-8).
+    pub fn revoked(reason: DownReason) -> Self {
+        Self { stage: Stage::Revoked, words: [reason.number().into(), 0] }
+    }
+
+    /// With an object, which the answer holds.
+    pub fn object(held: Held) -> Self {
+        match held {
+            Held::Nothing => Self::NOT_KEPT,
+            Held::Export(slot) => Self { stage: Stage::Export, words: [slot, 0] },
+            Held::Import { slot, generation } => Self { stage: Stage::Import, words: [slot, generation.into()] },
+        }
+    }
 }
 
 /// A hold on an object.

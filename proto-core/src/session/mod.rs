@@ -52,7 +52,7 @@ pub use width::{Narrow, Number, Wide, Width};
 use crate::message::{Deadline, Descriptor, DownReason, ErrorCode, Handles, Hello, Limits, Op, feature};
 use crate::value::Values;
 use answers::IdOf;
-use entry::{Fate, Held, QuestionState, Settled, Stage};
+use entry::{Held, QuestionState, Stage};
 use goodbye::Goodbyes;
 use lent::Slot;
 use link::Link;
@@ -566,22 +566,16 @@ impl<S: Storage> Session<S> {
                 let age = |generation: u16| generation.wrapping_sub(export.born);
                 (age(generation) <= age(export.generation)).then_some(Reference::Local(export.key))
             }
-            Descriptor::Answer(id) => match self.answers.get(id.into())?.fate() {
-                Some(Fate::Settled(settled)) => self.settled_reference(id, settled),
-                _ => None,
-            },
-        }
-    }
-
-    fn settled_reference(&self, id: u16, settled: Settled) -> Option<Reference> {
-        match settled {
-            Settled::None => Some(Reference::None),
-            Settled::Kept => Some(Reference::Value(Kept(id))),
-            Settled::Reference(Held::Export(slot)) => self.exports.get(slot).map(|export| Reference::Local(export.key)),
-            Settled::Reference(Held::Import { slot, generation }) => {
-                Some(Reference::Import(self.import(slot, generation)))
+            Descriptor::Answer(id) => {
+                let answer = self.answers.get(id.into())?;
+                match (answer.stage(), answer.held()) {
+                    (Stage::None, _) => Some(Reference::None),
+                    (Stage::Kept, _) => Some(Reference::Value(Kept(id))),
+                    (_, Held::Export(slot)) => self.exports.get(slot).map(|export| Reference::Local(export.key)),
+                    (_, Held::Import { slot, generation }) => Some(Reference::Import(self.import(slot, generation))),
+                    (_, Held::Nothing) => None,
+                }
             }
-            Settled::Reference(_) | Settled::NotKept | Settled::Failed(_) | Settled::Revoked(_) => None,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Output: messages are written once, in wire order, behind each other; what is only state (refusals, Finish, Release,
 //! Unimplemented) becomes a message when there is room (ADM-6, ORD-1).
 
-use super::entry::{Fate, Settled};
+use super::entry::{Fate, Stage};
 use super::outgoing::AppendError;
 use super::storage::{Blank, Parts, Storage, Table};
 use super::{Ended, Session};
@@ -231,10 +231,11 @@ impl<S: Storage> Session<S> {
 
     fn pump_refusals(&mut self) -> bool {
         while let Some(id) = self.refused.first() {
-            let Some(Fate::Refused(code, detail)) = self.answers.get(id).and_then(|answer| answer.fate()) else {
+            let Some(answer) = self.answers.get(id).filter(|answer| answer.is(Stage::Refused)) else {
                 self.unlist_refused();
                 continue;
             };
+            let (code, detail) = (answer.code(), answer.detail());
             let mut bytes = [0; SMALL];
             let mut writer = Writer::new(&mut bytes);
             Return::write_head(&mut writer, id as u16, Some(code), 0, |_| {});
@@ -252,7 +253,7 @@ impl<S: Storage> Session<S> {
                 return false;
             }
             self.unlist_refused();
-            self.settle(id as u16, Settled::Failed(code));
+            self.settle(id as u16, Fate::failed(code));
         }
         true
     }
