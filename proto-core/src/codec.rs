@@ -51,7 +51,6 @@ impl<'f> Reader<'f> {
     }
 
     /// The next bytes, as many as the array has.
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub fn array<const N: usize>(&mut self) -> [u8; N] {
         if let Some(bytes) = self.take(N).first_chunk() { *bytes } else { [0; N] }
     }

@@ -300,10 +300,11 @@ impl Reply<'_> {
     /// Calls the peer while serving its call (CAL-6). The Return comes as an event: put the reply off if it needs it.
     pub fn call(
         &mut self,
-        call: Call<'_>,
+        mut call: Call<'_>,
         mut args: impl FnMut(&mut ValueWriter<'_>) -> Result<(), ValueError>,
     ) -> Result<Question, CallError> {
-        self.session.call(call.parent(self.call), &mut args)
+        call.parent = Some(self.call);
+        self.session.call(&call, &mut args)
     }
 
     /// Replies what an operation on a kept value gives (OPS-5).
@@ -365,7 +366,7 @@ trait Calls {
     ) -> Result<(), ReplyError>;
     fn reply_operated(&mut self, call: Answer, kept: Kept, op: Op, args: Values<'_>) -> Result<(), ReplyError>;
     fn refuse(&mut self, call: Answer, code: ErrorCode, detail: u32);
-    fn call(&mut self, call: Call<'_>, args: &mut dyn WriteValues) -> Result<Question, CallError>;
+    fn call(&mut self, call: &Call<'_>, args: &mut dyn WriteValues) -> Result<Question, CallError>;
     fn retain(&mut self, import: Import);
     fn resolve(&self, handle: Descriptor) -> Option<Reference>;
     fn kept(&self, kept: Kept) -> Option<(Handles<'_>, Values<'_>)>;
@@ -392,7 +393,7 @@ impl<S: Storage> Calls for Session<S> {
         let _ = Session::refuse(self, call, code, detail);
     }
 
-    fn call(&mut self, call: Call<'_>, args: &mut dyn WriteValues) -> Result<Question, CallError> {
+    fn call(&mut self, call: &Call<'_>, args: &mut dyn WriteValues) -> Result<Question, CallError> {
         self.call_dyn(call, args)
     }
 
@@ -457,7 +458,6 @@ impl<'r> Dispatcher<'r> {
     }
 
     /// Serves one request. References among its arguments are released afterwards, unless the object kept them.
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub fn dispatch<S: Storage>(
         &self,
         session: &mut Session<S>,

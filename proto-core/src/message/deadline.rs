@@ -104,7 +104,6 @@ impl Extension {
         true
     }
 
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub fn write(&self, writer: &mut Writer<'_>) {
         let mut bytes = [0; Self::MAX_LENGTH];
         let mut fields = Writer::new(&mut bytes);

@@ -37,7 +37,6 @@ impl<S: Storage> Session<S> {
         None
     }
 
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub(super) fn on_call<'f>(&mut self, call: &Call<'f>, body: &[u8]) -> Result<Option<Event<'f>>, Ended> {
         let lent = self.enter_handles(call.handles, Some(call.id))?;
         let level = self.admit(call, body.len())?;

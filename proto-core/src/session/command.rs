@@ -40,10 +40,10 @@ impl<S: Storage> Session<S> {
         call: Call<'_>,
         mut args: impl FnMut(&mut ValueWriter<'_>) -> Result<(), ValueError>,
     ) -> Result<Question, CallError> {
-        self.call_dyn(call, &mut args)
+        self.call_dyn(&call, &mut args)
     }
 
-    pub(crate) fn call_dyn(&mut self, call: Call<'_>, args: &mut dyn WriteValues) -> Result<Question, CallError> {
+    pub(crate) fn call_dyn(&mut self, call: &Call<'_>, args: &mut dyn WriteValues) -> Result<Question, CallError> {
         if let Some(ended) = self.ended {
             return Err(CallError::Ended(ended));
         }

@@ -26,6 +26,7 @@ impl Goodbyes {
     pub const NONE: Self = Self { leaving: false, said: false, heard: false };
 
     /// Any sequenced message, either way, makes both void.
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub fn void(&mut self) {
         (self.said, self.heard) = (false, false);
     }

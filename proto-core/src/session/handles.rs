@@ -6,7 +6,7 @@ use super::receive::fault;
 use super::storage::{KeyIndex, Parts, Storage, Table};
 use super::width::Number;
 use super::{Ended, Import, ImportEntry, ObjectKey, Ref, Rule, Session, Stale};
-use crate::codec::Writer;
+use crate::codec::{SHORTCUTS, Writer};
 use crate::message::{self, Descriptor, Handles};
 
 /// The furthest that the `upto` of a Release may lie behind what was sent (REL-4).
@@ -58,6 +58,7 @@ impl<S: Storage> Session<S> {
     }
 
     /// Whether a reference is held here.
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub fn holds(&self, import: Import) -> bool {
         let held = |entry: &ImportEntry<S::Width>| {
             entry.live && entry.is_held() && (entry.generation, entry.epoch) == (import.generation, import.epoch)
@@ -137,7 +138,7 @@ impl<S: Storage> Session<S> {
     #[inline]
     pub(super) fn enter_handles(&mut self, handles: Handles<'_>, call: Option<u16>) -> Result<Slot<S>, Ended> {
         // As with most messages.
-        if handles.is_empty() { Ok(Slot::<S>::default()) } else { self.enter_all(handles, call) }
+        if SHORTCUTS && handles.is_empty() { Ok(Slot::<S>::default()) } else { self.enter_all(handles, call) }
     }
 
     fn enter_all(&mut self, handles: Handles<'_>, call: Option<u16>) -> Result<Slot<S>, Ended> {
@@ -250,7 +251,7 @@ impl<S: Storage> Session<S> {
     /// happens, either [`Self::note_sent`] or [`Self::unpin`] follows.
     #[inline]
     pub(super) fn pin(&mut self, references: &[Ref]) -> Result<(), PinError> {
-        if references.is_empty() { Ok(()) } else { self.pin_all(references) }
+        if SHORTCUTS && references.is_empty() { Ok(()) } else { self.pin_all(references) }
     }
 
     fn pin_all(&mut self, references: &[Ref]) -> Result<(), PinError> {

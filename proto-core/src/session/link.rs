@@ -286,7 +286,6 @@ impl<S: Storage> Session<S> {
 
     /// The next record that was not transmitted. For whoever drives a line ([`LinkMode::Line`]) instead of
     /// [`Self::transmit`], as the next three.
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub fn next_record(&mut self) -> Option<&[u8]> {
         self.pump();
         self.out.next_record()

@@ -68,7 +68,6 @@ impl<N: Number, const LINK: usize> List<N, LINK> {
         self.head = index;
     }
 
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub fn pop<T: Linked<LINK, Number = N> + Blank>(&mut self, table: &mut impl Table<T>) -> Option<u32> {
         let index = self.first()?;
         self.head = match table.get_mut(index) {

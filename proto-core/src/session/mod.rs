@@ -638,13 +638,11 @@ impl<S: Storage> Session<S> {
         }
     }
 
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
     fn open_question(&self, question: Question) -> Option<&QuestionEntry<S::Width>> {
         let entry = self.questions.get(question.id.into())?;
         (entry.ordinal == question.ordinal && entry.state() == QuestionState::Open).then_some(entry)
     }
 
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
     fn running_answer(&self, answer: Answer) -> Option<&AnswerEntry<S::Width>> {
         let entry = self.answers.get(answer.id.into())?;
         (entry.ordinal == answer.ordinal && entry.is(Stage::Running)).then_some(entry)

@@ -283,6 +283,7 @@ impl<B: Buffer> Outgoing<B> {
     }
 
     /// Without any bytes the next record may stand at the front.
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     fn settle(&mut self) {
         if self.start == self.end {
             (self.start, self.whole, self.next, self.end) = (0, 0, 0, 0);
