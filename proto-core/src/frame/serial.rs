@@ -50,20 +50,25 @@ pub const fn encoded_len(payload: usize) -> usize {
 /// Writes one frame, its delimiter included, and tells its length; none if `line` is too short. The payload is what `parts`
 /// are when they stand behind each other; none of nothing, since its frame is what a disturbed line may well bring.
 pub fn encode(parts: &[&[u8]], line: &mut [u8]) -> Option<usize> {
-    let mut digest = CRC.digest();
-    let mut encoder = CobsEncoder::new(line);
-    // The encoder counts a byte too many for nothing behind a full group.
-    for part in parts.iter().filter(|part| !part.is_empty()) {
-        digest.update(part);
-        encoder.push(part).ok()?;
-    }
     if parts.iter().all(|part| part.is_empty()) {
         return None;
     }
-    encoder.push(&digest.finalize().to_le_bytes()).ok()?;
+    let mut encoder = CobsEncoder::new(line);
+    // The encoder counts a byte too many for nothing behind a full group.
+    for part in parts.iter().filter(|part| !part.is_empty()) {
+        encoder.push(part).ok()?;
+    }
+    encoder.push(&check_of(parts).to_le_bytes()).ok()?;
     let length = encoder.finalize();
     *line.get_mut(length)? = DELIMITER;
     Some(length + 1)
+}
+
+#[cfg_attr(not(feature = "alloc"), inline(never))]
+fn check_of(parts: &[&[u8]]) -> u32 {
+    let mut digest = CRC.digest();
+    parts.iter().for_each(|part| digest.update(part));
+    digest.finalize()
 }
 
 /// Finds the frames in what a line brings, fed runs of bytes of any size.
@@ -138,7 +143,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Decoder<B> {
     fn checked(&mut self) -> Option<usize> {
         let length = mem::take(&mut self.length);
         let (payload, check) = self.buffer.as_ref().get(..length)?.split_last_chunk::<CHECK>()?;
-        let is_sound = !payload.is_empty() && CRC.checksum(payload) == u32::from_le_bytes(*check);
+        let is_sound = !payload.is_empty() && check_of(&[payload]) == u32::from_le_bytes(*check);
         is_sound.then_some(payload.len())
     }
 }

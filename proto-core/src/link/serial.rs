@@ -76,8 +76,8 @@ pub struct SerialLink {
     retry_at: When,
     /// How long that takes the next time.
     retry: u32,
-    /// Since when we wait for the peer to acknowledge something.
-    waiting_since: When,
+    /// When the line counts as lost, if nothing is acknowledged until then.
+    lost_at: When,
     over: Option<Over>,
 }
 
@@ -147,7 +147,7 @@ impl SerialLink {
             went_back: false,
             retry_at: When::NEVER,
             retry: config.retry,
-            waiting_since: When::NEVER,
+            lost_at: When::NEVER,
             over: None,
         }
     }
@@ -242,7 +242,7 @@ impl SerialLink {
             return Err(over.into());
         }
         // LNK-26.
-        if self.lost_at().is_due(now) {
+        if self.lost_at.is_due(now) {
             return Err(self.end(Over::Lost, records));
         }
         if self.retry_at.is_due(now) {
@@ -255,7 +255,7 @@ impl SerialLink {
 
     /// When [`Self::advance`], or [`Self::transmit`] for an acknowledgement, has something to do that it has not now.
     pub fn poll_timeout(&self) -> Option<u64> {
-        self.ack_at.or(self.retry_at).or(self.lost_at()).some().filter(|_| self.over.is_none())
+        self.ack_at.or(self.retry_at).or(self.lost_at).some().filter(|_| self.over.is_none())
     }
 
     /// A Hello tells who is there. It counts as received when it is for us: then the peer has heard us too (LNK-21).
@@ -265,36 +265,30 @@ impl SerialLink {
         if from == self.id || from == 0 {
             return Ok(false);
         }
-        if self.confirmed {
+        let was_confirmed = self.confirmed;
+        if was_confirmed && from != self.peer {
             // It knows nothing of what went on before (LNK-22).
-            if from != self.peer {
-                return Err(Over::Restarted);
-            }
-            if is_for_us {
-                self.on_ack(now, header, records)?;
-                self.answer_hello(now, records);
-            }
-            return Ok(false);
+            return Err(Over::Restarted);
         }
-        // It may be an old one that was still on the line: the last one counts (LNK-21).
-        self.peer = from;
-        self.retry = self.config.retry;
-        if is_for_us {
+        if !was_confirmed {
+            // It may be an old one that was still on the line: the last one counts (LNK-21).
+            self.peer = from;
+            self.retry = self.config.retry;
+        }
+        if is_for_us && !was_confirmed {
             (self.confirmed, self.expected) = (true, 1);
-            self.waiting_since = When::at(now);
+            self.lost_at = self.patience_over(now);
+        }
+        if is_for_us {
             self.on_ack(now, header, records)?;
         }
-        self.answer_hello(now, records);
-        Ok(is_for_us)
-    }
-
-    /// Tells the peer at once that its Hello came: with our own until the peer has that, since only a Hello says who sends it.
-    fn answer_hello(&mut self, now: u64, records: &mut impl Records) {
-        if !self.heard {
-            self.rewind(records);
-        } else {
+        // The peer is told at once that it came: with our own until the peer has that, since only a Hello says who sends it.
+        if self.heard && is_for_us {
             self.ack_at = When::at(now);
+        } else if is_for_us || !was_confirmed {
+            self.rewind(records);
         }
+        Ok(is_for_us && !was_confirmed)
     }
 
     /// A record is taken in its turn only (LNK-23).
@@ -334,10 +328,10 @@ impl SerialLink {
             self.again = self.again.saturating_sub(ahead);
             records.acknowledge(ahead.into());
             self.retry = self.config.retry;
-            (self.waiting_since, self.retry_at) = match self.under_way > 0 {
-                true => (When::at(now), When::after(now, self.retry)),
-                false => (When::NEVER, When::NEVER),
-            };
+            (self.retry_at, self.lost_at) = (When::NEVER, When::NEVER);
+            if self.under_way > 0 {
+                self.wait(now);
+            }
         }
         if header.missing && self.under_way > 0 && !self.went_back {
             self.went_back = true;
@@ -380,19 +374,20 @@ impl SerialLink {
     fn note_sent(&mut self, now: u64) {
         self.again += 1;
         self.under_way = self.under_way.max(self.again);
-        if self.waiting_since == When::NEVER {
-            self.waiting_since = When::at(now);
-        }
-        self.retry_at = When::after(now, self.retry);
+        self.wait(now);
     }
 
-    /// When the peer counts as lost. A peer that has not been there yet is waited for.
-    fn lost_at(&self) -> When {
-        if self.confirmed {
-            When::at(self.waiting_since.time().saturating_add(self.config.patience))
-        } else {
-            When::NEVER
+    /// Something is to be acknowledged: the last frame that says so leaves now. A peer that was not there yet is waited for.
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
+    fn wait(&mut self, now: u64) {
+        self.retry_at = When::after(now, self.retry);
+        if self.confirmed && self.lost_at == When::NEVER {
+            self.lost_at = self.patience_over(now);
         }
+    }
+
+    fn patience_over(&self, now: u64) -> When {
+        When::at(now.saturating_add(self.config.patience))
     }
 
     fn end(&mut self, over: Over, records: &mut impl Records) -> Ended {
@@ -434,7 +429,6 @@ pub enum Kind {
 }
 
 impl Header {
-    const KIND: u8 = 3;
     const MISSING: u8 = 4;
     const MAX_LENGTH: usize = 11;
 
@@ -442,23 +436,17 @@ impl Header {
     pub fn read(payload: &[u8]) -> Result<(Self, &[u8]), Malformed> {
         let mut reader = Reader::new(payload);
         let head = reader.byte();
-        if head & !(Self::KIND | Self::MISSING) != 0 {
-            return Err(Malformed);
-        }
         let to = u32::from_le_bytes(reader.array());
         let ack = u16::from_le_bytes(reader.array());
-        let kind = match head & Self::KIND {
+        let kind = match head & !Self::MISSING {
             0 => Kind::Ack,
             1 => Kind::Record { number: u16::from_le_bytes(reader.array()) },
             2 => Kind::Hello { from: u32::from_le_bytes(reader.array()) },
             _ => return Err(Malformed),
         };
-        let body = reader.rest();
-        if body.is_empty() != (kind == Kind::Ack) {
-            return Err(Malformed);
-        }
+        reader.expect(reader.is_empty() == (kind == Kind::Ack));
         reader.check()?;
-        Ok((Self { kind, missing: head & Self::MISSING != 0, to, ack }, body))
+        Ok((Self { kind, missing: head & Self::MISSING != 0, to, ack }, reader.rest()))
     }
 
     /// Writes it; the record follows.
