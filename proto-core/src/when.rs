@@ -13,6 +13,7 @@ impl When {
     }
 
     /// So long after `now`.
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub fn after(now: u64, delay: u32) -> Self {
         Self::at(now.saturating_add(delay.into()))
     }

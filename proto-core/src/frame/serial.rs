@@ -96,11 +96,10 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Decoder<B> {
     pub fn next(&mut self, run: &mut &[u8]) -> Option<&[u8]> {
         while let Some((&byte, rest)) = run.split_first() {
             *run = rest;
-            if self.take(byte) {
-                match self.checked() {
-                    Some(length) => return self.buffer.as_ref().get(..length),
-                    None => self.dropped += 1,
-                }
+            match self.take(byte) {
+                Taken::More => {}
+                Taken::Frame(length) => return self.buffer.as_ref().get(..length),
+                Taken::Dropped => self.dropped += 1,
             }
         }
         None
@@ -111,32 +110,34 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Decoder<B> {
         self.dropped
     }
 
-    /// Takes a byte of the line; true if it was the delimiter behind a whole frame.
-    fn take(&mut self, byte: u8) -> bool {
+    fn take(&mut self, byte: u8) -> Taken {
         if self.skipping {
             self.skipping = byte != DELIMITER;
-            return false;
+            return Taken::More;
         }
         match self.cobs.feed(byte) {
             // A delimiter that follows another one is no frame.
-            Ok(DecodeResult::NoData) => {}
-            Ok(DecodeResult::DataStart) => self.length = 0,
+            Ok(DecodeResult::NoData) => Taken::More,
+            Ok(DecodeResult::DataStart) => {
+                self.length = 0;
+                Taken::More
+            }
             Ok(DecodeResult::DataContinue(byte)) => match self.buffer.as_mut().get_mut(self.length) {
                 Some(place) => {
                     *place = byte;
                     self.length += 1;
+                    Taken::More
                 }
                 None => {
                     self.skipping = true;
                     self.cobs = DecoderState::Idle;
-                    self.dropped += 1;
+                    Taken::Dropped
                 }
             },
-            Ok(DecodeResult::DataComplete) => return true,
+            Ok(DecodeResult::DataComplete) => self.checked().map_or(Taken::Dropped, Taken::Frame),
             // A delimiter where a group goes on: the next frame begins here.
-            Err(_) => self.dropped += 1,
+            Err(_) => Taken::Dropped,
         }
-        false
     }
 
     /// The length of the payload of the frame in the buffer, if its check is right.
@@ -146,6 +147,14 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Decoder<B> {
         let is_sound = !payload.is_empty() && check_of(&[payload]) == u32::from_le_bytes(*check);
         is_sound.then_some(payload.len())
     }
+}
+
+/// What a byte of the line has led to.
+enum Taken {
+    More,
+    /// A whole frame, whose payload has so many bytes.
+    Frame(usize),
+    Dropped,
 }
 
 impl<B> fmt::Debug for Decoder<B> {

@@ -127,6 +127,7 @@ struct Cursor<'f> {
 }
 
 impl<'f> Cursor<'f> {
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     fn new(bytes: &'f [u8]) -> Self {
         Self { reader: Reader::new(bytes), tag: tag::NONE, folded: false, number: 0, bytes: &[], items: 0 }
     }

@@ -50,6 +50,7 @@ pub struct ValueWriter<'b> {
 
 impl<'b> ValueWriter<'b> {
     /// Goes on after what `writer` holds; the message lists `references` handles.
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub fn new(writer: Writer<'b>, top: Top, references: u32) -> Self {
         Self { writer, nest: Nest::new(top), references, error: None }
     }
