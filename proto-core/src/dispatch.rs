@@ -39,7 +39,7 @@ use crate::session::{
     Answer, Call, CallError, Import, Kept, ObjectKey, Question, Receiver, Ref, Reference, ReplyError, Request, Session,
     Storage,
 };
-use crate::value::{Value, ValueError, ValueWriter, Values};
+use crate::value::{is_same_name, Value, ValueError, ValueWriter, Values};
 
 /// What an object answers to. Hosts that have one implement it for their own things.
 pub trait Object {
@@ -589,7 +589,7 @@ impl Members<'_> {
     fn find(self, name: Value<'_>) -> Option<usize> {
         match name {
             Value::Str(name) => {
-                (0..self.len()).find(|&place| self.get(place).is_some_and(|member| member.name == name))
+                (0..self.len()).find(|&place| self.get(place).is_some_and(|member| is_same_name(member.name, name)))
             }
             Value::Int(number) => usize::try_from(number).ok().filter(|&number| number < self.len()),
             _ => None,

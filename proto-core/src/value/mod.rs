@@ -18,6 +18,8 @@ pub use owned::{Exception as OwnedException, OwnedValue};
 pub use read::Values;
 pub use write::{ValueError, ValueWriter};
 
+use crate::codec::SHORTCUTS;
+
 /// Tag bytes; the folded ranges are given by their first and last.
 pub(crate) mod tag {
     pub const NONE: u8 = 0x00;
@@ -111,6 +113,13 @@ impl BigInt<'_> {
             _ => last != 0,
         }
     }
+}
+
+/// Whether two names are the same. Where flash is little this does without the fast way to compare memory, for which nothing else
+/// there has a use.
+#[cfg_attr(not(feature = "alloc"), inline(never))]
+pub(crate) fn is_same_name(left: &str, right: &str) -> bool {
+    if SHORTCUTS { left == right } else { left.len() == right.len() && left.bytes().zip(right.bytes()).all(|(left, right)| left == right) }
 }
 
 /// An exception by name, with exact arguments: a run of four values (VAL-7).

@@ -3,7 +3,7 @@
 use core::{fmt, str};
 
 use super::nest::Nest;
-use super::{BigInt, Exception, NAN_BITS, Named, Top, Value, tag};
+use super::{BigInt, Exception, NAN_BITS, Named, Top, Value, is_same_name, tag};
 use crate::codec::{Malformed, Reader, SHORTCUTS};
 
 /// A run of validated values, still in the message.
@@ -71,7 +71,7 @@ impl<'f> Values<'f> {
     /// The value of the named argument, where there is one.
     pub fn named(&self, wanted: &str) -> Option<Value<'f>> {
         { *self }.find_map(|value| match value {
-            Value::Named(named) if named.name() == wanted => Some(named.value()),
+            Value::Named(named) if is_same_name(named.name(), wanted) => Some(named.value()),
             _ => None,
         })
     }
