@@ -139,7 +139,6 @@ impl<'f> Reader<'f> {
     }
 
     /// Whether every read found what it must, and nothing is left.
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub fn finish(&self) -> Result<(), Malformed> {
         if self.rest.is_empty() { self.check() } else { Err(Malformed) }
     }

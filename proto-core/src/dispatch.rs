@@ -39,7 +39,7 @@ use crate::session::{
     Answer, Call, CallError, Import, Kept, ObjectKey, Question, Receiver, Ref, Reference, ReplyError, Request, Session,
     Storage,
 };
-use crate::value::{is_same_name, Value, ValueError, ValueWriter, Values};
+use crate::value::{Value, ValueError, ValueWriter, Values, is_same_name};
 
 /// What an object answers to. Hosts that have one implement it for their own things.
 pub trait Object {

@@ -216,7 +216,7 @@ impl fmt::Display for DownReason {
 
 numbered! {
     /// Why a session was closed by its peer (CLS-1).
-    CloseCode(u16) {
+    CloseCode(u32) {
         /// It is leaving.
         Leaving = 0,
         /// We broke a rule.
@@ -233,12 +233,12 @@ numbered! {
 impl CloseCode {
     /// The code of a number.
     pub const fn from_number(number: u32) -> Self {
-        Self(if number < u16::MAX as u32 { number as u16 } else { u16::MAX })
+        Self(number)
     }
 
     /// Its number.
     pub const fn number(self) -> u32 {
-        self.0 as u32
+        self.0
     }
 }
 

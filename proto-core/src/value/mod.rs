@@ -119,7 +119,11 @@ impl BigInt<'_> {
 /// there has a use.
 #[cfg_attr(not(feature = "alloc"), inline(never))]
 pub(crate) fn is_same_name(left: &str, right: &str) -> bool {
-    if SHORTCUTS { left == right } else { left.len() == right.len() && left.bytes().zip(right.bytes()).all(|(left, right)| left == right) }
+    if SHORTCUTS {
+        left == right
+    } else {
+        left.len() == right.len() && left.bytes().zip(right.bytes()).all(|(left, right)| left == right)
+    }
 }
 
 /// An exception by name, with exact arguments: a run of four values (VAL-7).
