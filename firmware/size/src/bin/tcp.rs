@@ -84,7 +84,7 @@ impl Object for Served {
         }
     }
 
-    fn perform(&mut self, action: Action<'_>, args: &Arguments<'_>, mut reply: Reply<'_>) -> Done {
+    fn perform(&mut self, action: Action, args: &Arguments<'_>, mut reply: Reply<'_>) -> Done {
         let lamp = self.0;
         match action {
             Action::Method(0) => {
