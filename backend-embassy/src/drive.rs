@@ -397,7 +397,7 @@ const ANSWER: usize = 56;
 async fn refuse(
     endpoints: &[Endpoint<'_>],
     writer: &mut impl Write,
-    answer: fn(Config, &mut [u8; ANSWER]) -> usize,
+    answer: fn(&Config, &mut [u8; ANSWER]) -> usize,
 ) -> End {
     let mut records = [0; ANSWER];
     let length = endpoints.first().map_or(0, |endpoint| answer(endpoint.connection.config(), &mut records));
@@ -411,12 +411,12 @@ async fn refuse(
 }
 
 /// There is no such session (LNK-6).
-fn gone(config: Config, answer: &mut [u8; ANSWER]) -> usize {
+fn gone(config: &Config, answer: &mut [u8; ANSWER]) -> usize {
     answer.first_chunk_mut().map_or(0, |record| session_gone(config.incarnation, 0, record))
 }
 
 /// Each connection has a session.
-fn no_room(config: Config, answer: &mut [u8; ANSWER]) -> usize {
+fn no_room(config: &Config, answer: &mut [u8; ANSWER]) -> usize {
     info!("all connections are in use");
     turned_away(config.peer, config.incarnation, CloseCode::OutOfResources, answer)
 }

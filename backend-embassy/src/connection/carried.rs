@@ -26,7 +26,7 @@ pub(crate) enum Mode {
 
 /// A connection of whatever capacities, for who carries its sessions.
 pub(crate) trait Carried: Commands {
-    fn config(&self) -> Config;
+    fn config(&self) -> &Config;
     fn is_up(&self) -> bool;
     fn turn(&self) -> u32;
     fn next_turn(&self) -> u32;
@@ -59,7 +59,7 @@ pub(crate) trait Carried: Commands {
 impl<S: Storage, const IMPORTS: usize, const CALLS: usize, const RESULT: usize> Carried
     for Connection<S, IMPORTS, CALLS, RESULT>
 {
-    fn config(&self) -> Config {
+    fn config(&self) -> &Config {
         Connection::config(self)
     }
 

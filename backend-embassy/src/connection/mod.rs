@@ -129,9 +129,9 @@ impl<S: Storage, const IMPORTS: usize, const CALLS: usize, const RESULT: usize> 
         Peer(carried)
     }
 
-    fn config(&self) -> Config {
+    fn config(&self) -> &Config {
         // A memory becomes a connection with one.
-        self.config.get().copied().unwrap_or(Config::NONE)
+        self.config.get().unwrap_or(const { &Config::NONE })
     }
 
     /// None while an object is performing: the session is its own then, by way of its `Reply`.
@@ -158,6 +158,8 @@ impl<S: Storage, const IMPORTS: usize, const CALLS: usize, const RESULT: usize> 
         (0..CALLS).filter(|slot| forgotten >> slot & 1 != 0).for_each(|slot| inner.forget(slot, self.era.get()));
     }
 
+    // From many places.
+    #[inline(never)]
     fn wake_driver(&self) {
         if let Ok(mut driver) = self.driver.try_borrow_mut() {
             driver.wake();
