@@ -134,6 +134,11 @@ impl<P: Parts> Link<P> {
         self.mode != Mode::Off
     }
 
+    /// We offer to resume the session.
+    pub fn is_offered(&self) -> bool {
+        P::RESUMES && self.mode == Mode::Resume
+    }
+
     /// Whether both sides have offered to resume.
     pub fn is_agreed(&self) -> bool {
         P::RESUMES && self.agreed
@@ -199,7 +204,7 @@ impl<S: Storage> Session<S> {
     ///
     /// A session that has not heard the peer's Hello is kept too by the side that connects: it begins again.
     pub fn park(&mut self) -> bool {
-        let can_wait = self.link.agreed || self.peer().is_none() && self.link.mode == Mode::Resume;
+        let can_wait = self.link.is_agreed() || self.peer().is_none() && self.link.is_offered();
         if !can_wait || self.ended.is_some() {
             self.link_lost();
             return false;
@@ -212,7 +217,7 @@ impl<S: Storage> Session<S> {
 
     /// Whether it has no connection.
     pub fn is_parked(&self) -> bool {
-        self.link.state == State::Parked
+        S::Parts::RESUMES && self.link.state == State::Parked
     }
 
     /// Whether it has asked to go on over another connection and has no answer yet.
@@ -222,12 +227,12 @@ impl<S: Storage> Session<S> {
 
     /// What the peer names this session by when it resumes it, if the session can be resumed.
     pub fn token(&self) -> Option<[u8; 16]> {
-        self.link.agreed.then_some(self.link.token)
+        self.is_resumable().then_some(self.link.token)
     }
 
     /// Whether messages can go both ways: it is neither parked nor still waits for an answer to its attempt to resume.
     pub fn is_up(&self) -> bool {
-        self.link.state == State::Up
+        !self.link.is_silent()
     }
 
     /// The peer has said Hello again, on another connection and as another incarnation: it knows nothing of this session,
@@ -258,7 +263,7 @@ impl<S: Storage> Session<S> {
     /// # Errors
     /// The new connection is to be closed; nothing else has changed, except after [`ResumeRefused::Fault`].
     pub fn accept(&mut self, resume: &Resume) -> Result<(), ResumeRefused> {
-        if self.link.mode != Mode::Resume || self.link.token != resume.token || self.ended.is_some() {
+        if !self.link.is_offered() || self.link.token != resume.token || self.ended.is_some() {
             return Err(ResumeRefused::OtherSession);
         }
         if resume.attempt <= self.link.attempt {
