@@ -44,9 +44,9 @@ const RAM_BUDGET: u32 = 2 * 1024;
 const STACK_BUDGET: u32 = 5632;
 
 /// What farref may take of a program that has embassy-net already: what is reached.
-const TCP_FLASH_BUDGET: u32 = 44 * 1024;
+const TCP_FLASH_BUDGET: u32 = 38 * 1024;
 const TCP_RAM_BUDGET: u32 = 3 * 1024;
-const TCP_STACK_BUDGET: u32 = 4096;
+const TCP_STACK_BUDGET: u32 = 1024;
 
 /// The budgets, of flash, static RAM and stack, for what one program takes more than another.
 const BUDGETS: [(usize, usize, [u32; 3]); 2] =
