@@ -1,8 +1,10 @@
 //! What a user sees.
 
+use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::termios::tcgetattr;
 use tokio::process::Command;
 
 use crate::qemu::Guest;
@@ -10,6 +12,17 @@ use crate::qemu::Guest;
 pub async fn over_tcp(guest: Arc<Guest>) {
     let url = format!("tcp://{}", guest.address());
     shows_what_is_expected(&guest, &url).await;
+}
+
+/// The port is a terminal, which has a rate like any other and does not care.
+pub async fn over_serial_port(guest: Arc<Guest>) {
+    let path = guest.terminal();
+    shows_what_is_expected(&guest, &format!("serial:{}", path.display())).await;
+    for rate in [115_200, 9600] {
+        farref(&guest, &["ls", &format!("serial:{}?baud={rate}", path.display())]).await;
+        let port = File::options().read(true).write(true).open(&path).expect("a terminal");
+        assert_eq!(tcgetattr(&port).expect("it has a rate").output_speed(), rate);
+    }
 }
 
 /// The same at any URL.

@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use program::{Arguments, Firmware};
-use qemu::Guest;
+use qemu::{Guest, Line};
 
 /// What a test does with its guest. It fails by panicking.
 type Run = fn(Arc<Guest>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -33,10 +33,11 @@ struct Test {
     limit: Duration,
     run: Run,
     firmware: Firmware,
+    line: Line,
 }
 
 const fn test(name: &'static str, seconds: u64, run: Run) -> Test {
-    Test { name, limit: Duration::from_secs(seconds), run, firmware: Firmware::Device }
+    Test { name, limit: Duration::from_secs(seconds), run, firmware: Firmware::Device, line: Line::Socket }
 }
 
 const fn of_fixtures(name: &'static str, seconds: u64, run: Run) -> Test {
@@ -45,6 +46,10 @@ const fn of_fixtures(name: &'static str, seconds: u64, run: Run) -> Test {
 
 const fn of_defmt(name: &'static str, seconds: u64, run: Run) -> Test {
     Test { firmware: Firmware::Defmt, ..test(name, seconds, run) }
+}
+
+const fn at_terminal(name: &'static str, seconds: u64, run: Run) -> Test {
+    Test { line: Line::Terminal, ..test(name, seconds, run) }
 }
 
 const TESTS: &[Test] = &[
@@ -65,6 +70,7 @@ const TESTS: &[Test] = &[
     test("flood/a_thousand_sessions_over_tcp", 240, |guest| Box::pin(flood::abandoned(guest))),
     test("flood/a_thousand_sessions_on_the_line", 240, |guest| Box::pin(flood::abandoned_on_line(guest))),
     test("cli/list_call_and_samples", 60, |guest| Box::pin(cli::over_tcp(guest))),
+    at_terminal("cli/the_same_over_a_serial_port", 120, |guest| Box::pin(cli::over_serial_port(guest))),
     of_defmt("defmt/what_happens_to_sessions_is_told", 60, |guest| Box::pin(defmt::sessions(guest))),
     of_fixtures("suite/over_tcp", 600, |guest| Box::pin(suite::over_tcp(guest))),
     of_fixtures("suite/on_the_line", 600, |guest| Box::pin(suite::on_the_line(guest))),
@@ -122,7 +128,7 @@ async fn run(arguments: &Arguments) -> ExitCode {
 
 async fn run_one(test: &Test, arguments: &Arguments) -> Result<String, String> {
     let elf = arguments.elf(test.firmware).ok_or("there is no such firmware")?;
-    let guest = Arc::new(Guest::start(arguments, elf, test.limit + Duration::from_secs(10)).await?);
+    let guest = Arc::new(Guest::start(arguments, elf, test.line, test.limit + Duration::from_secs(10)).await?);
     let mut task = tokio::spawn((test.run)(guest.clone()));
     let outcome = tokio::select! {
         outcome = &mut task => match outcome {

@@ -1,4 +1,4 @@
-//! A guest: QEMU with the firmware, a port of the host that leads to it, and a socket that is its serial line.
+//! A guest: QEMU with the firmware, a port of the host that leads to it, and a socket or a terminal that is its serial line.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -36,6 +36,15 @@ pub struct Guest {
 /// How a session ends for which there is no room.
 pub const FULL: Ended = Ended::PeerClosed(CloseCode::OutOfResources);
 
+/// What its serial line is here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// A socket, which takes little more than what the guest has read.
+    Socket,
+    /// A terminal, which is a serial port to who opens it.
+    Terminal,
+}
+
 /// A port that was free may be taken before QEMU has it.
 const ATTEMPTS: u32 = 5;
 
@@ -44,13 +53,15 @@ const BOOT: Duration = Duration::from_secs(20);
 
 impl Guest {
     /// Starts it, and waits until the firmware says that it runs.
-    pub async fn start(arguments: &Arguments, elf: &Path, limit: Duration) -> Result<Self, String> {
+    pub async fn start(arguments: &Arguments, elf: &Path, line: Line, limit: Duration) -> Result<Self, String> {
         let mut error = String::new();
         for _ in 0..ATTEMPTS {
-            let guest = Self::launch(arguments, elf, limit)?;
+            let guest = Self::launch(arguments, elf, line, limit)?;
             let mut end = guest.end.clone();
+            let has_terminal = |said: &str| line == Line::Socket || said.contains("redirected to /dev/");
+            let runs = |said: &str| said.contains("farref on") && has_terminal(said);
             let started = async {
-                while !guest.said().contains("farref on") {
+                while !runs(&guest.said()) {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
             };
@@ -67,7 +78,7 @@ impl Guest {
         Err(error)
     }
 
-    fn launch(arguments: &Arguments, elf: &Path, limit: Duration) -> Result<Self, String> {
+    fn launch(arguments: &Arguments, elf: &Path, line: Line, limit: Duration) -> Result<Self, String> {
         let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
         let port = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
         let address = port.map_err(|error| error.to_string())?;
@@ -77,7 +88,13 @@ impl Guest {
         command.args(["--kill-after=2", &limit.as_secs().to_string(), "qemu-system-arm", "-M", &arguments.board]);
         command.args(["-display", "none", "-monitor", "none", "-semihosting-config", "enable=on,target=native"]);
         command.args(["-nic", &format!("user,{model}restrict=on,hostfwd=tcp:{address}-:10101")]);
-        command.args(["-serial", &format!("unix:{},server=on,wait=off", folder.path().join("line").display())]);
+        command.args([
+            "-serial",
+            &match line {
+                Line::Socket => format!("unix:{},server=on,wait=off", folder.path().join("line").display()),
+                Line::Terminal => "pty".to_owned(),
+            },
+        ]);
         command.arg("-kernel").arg(elf).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| format!("QEMU: {error}"))?;
 
@@ -116,6 +133,13 @@ impl Guest {
         // The kernel makes it the least that there is.
         set_socket_send_buffer_size(&line, 1).expect("it is a socket");
         line
+    }
+
+    /// The terminal that its line is, which QEMU has chosen.
+    pub fn terminal(&self) -> PathBuf {
+        let said = self.said();
+        let path = said.split_whitespace().find(|word| word.starts_with("/dev/"));
+        path.unwrap_or_else(|| panic!("no terminal: {said}")).into()
     }
 
     /// Where that line is.
