@@ -157,10 +157,12 @@ impl Endpoint<'_> {
                 Status::Over(ended) => ended,
                 Status::Live | Status::Parked => return Poll::Pending,
             };
-            // A peer that was never there has no session that could end.
-            let has_heard =
-                self.with_link(link, |link| !link.has_peer() || link.is_settled() && !self.connection.has_output());
-            if has_heard == Some(true) || matches!(ended, Ended::PeerRestarted | Ended::LinkLost) {
+            // A peer that was never there has no session that could end. If somebody else is there now, nobody hears it.
+            let is_done = |link: &mut SerialLink| {
+                let has_heard = link.is_settled() && !self.connection.has_output();
+                has_heard || !link.has_peer() || link.ended().is_some()
+            };
+            if self.with_link(link, is_done) == Some(true) || matches!(ended, Ended::PeerRestarted | Ended::LinkLost) {
                 return Poll::Ready(());
             }
             pin!(lingers.get_or_insert_with(|| Timer::after(LINGER * 4))).poll(cx)

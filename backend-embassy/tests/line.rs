@@ -253,6 +253,50 @@ fn the_other_side_starts_again() {
     assert_eq!(board.sessions.get(), 2);
 }
 
+/// LNK-22, LNK-26: who says the last word to somebody who has left goes on saying it for a while, but not to the next one.
+#[test]
+fn the_next_peer_does_not_wait_for_the_last_word_of_the_session_before() {
+    let (board_side, other) = (Small::new(config(1)), [2, 3].map(|peer| Small::new(config(peer))));
+    let board = Board::new(board_side.peer());
+    let others = other.each_ref().map(|connection| Board::new(connection.peer()));
+    let wires = [Wire::default(), Wire::default()];
+    let (faults, disturbed) = (Cell::new(0), Cell::new(0));
+    let line = |side: usize| Line {
+        to: wires[side].clone(),
+        random: Random::new(side as u64),
+        faults: &faults,
+        left: 0,
+        disturbed: &disturbed,
+    };
+    let mut tasks = Tasks::new();
+    tasks.spawn(async {
+        let mut service = Serving::new(&board);
+        let endpoint = Endpoint::new(&board_side, &mut service);
+        let mut buffers = Buffers::new();
+        loop {
+            endpoint.line(wires[1].clone(), line(0), &mut buffers, LineConfig::default()).await;
+        }
+    });
+    tasks.run(async {
+        for (connection, board_there) in other.iter().zip(&others) {
+            let start = Instant::now();
+            let mut service = Serving::new(board_there);
+            let endpoint = Endpoint::new(connection, &mut service);
+            let mut buffers = Buffers::new();
+            let carried = endpoint.line(wires[0].clone(), line(1), &mut buffers, LineConfig::default());
+            let used = async {
+                connection.peer().connected().await;
+                note(connection.peer(), 0..3).await;
+            };
+            embassy_futures::select::select(carried, used).await;
+            assert!(start.elapsed().as_millis() < 2_000, "{:?}", start.elapsed());
+            // Whom it tells has just been switched off.
+            board_side.peer().close();
+        }
+    });
+    assert_eq!(board.log.borrow().len(), 6);
+}
+
 /// Noise before, between and after is no session and no harm.
 #[test]
 fn noise_is_no_peer() {
