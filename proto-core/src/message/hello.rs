@@ -84,16 +84,15 @@ impl Hello {
     /// Fields of features stand after the incarnation, in the order of their bits (HEL-6); those of later versions behind
     /// them are skipped (HEL-2). Read into its place, since it is long.
     pub(crate) fn read(&mut self, reader: &mut Reader<'_>) {
-        (self.version_min, self.version_max) = (reader.varint_u16(), reader.varint_u16());
+        self.version_min = reader.varint_u16();
+        self.version_max = reader.varint_u16();
         self.features = reader.varint();
-        self.limits = Limits {
-            max_message: reader.varint_u32(),
-            imports: reader.varint_u32(),
-            answers: reader.varint_u16(),
-            call_bytes: reader.varint_u32(),
-            handles: reader.varint_u16(),
-            levels: reader.varint_u16(),
-        };
+        self.limits.max_message = reader.varint_u32();
+        self.limits.imports = reader.varint_u32();
+        self.limits.answers = reader.varint_u16();
+        self.limits.call_bytes = reader.varint_u32();
+        self.limits.handles = reader.varint_u16();
+        self.limits.levels = reader.varint_u16();
         self.peer = Uuid::from_bytes(reader.array());
         self.incarnation = reader.varint();
         // Versions count from 1 (HEL-3).
