@@ -8,12 +8,27 @@ use std::{
 use serde_json::Value;
 
 /// Every transport over which the suite has to pass, and the peer in another language, which runs it over a pipe.
-const TRANSPORTS: [&str; 10] = ["memory", "pipe", "ssh", "tcp", "unix", "tls", "stream", "serial", "embassy", "python"];
+const TRANSPORTS: [&str; 12] = [
+    "memory",
+    "pipe",
+    "ssh",
+    "tcp",
+    "unix",
+    "tls",
+    "stream",
+    "serial",
+    "embassy",
+    "firmware-tcp",
+    "firmware-serial",
+    "python",
+];
 
 /// How many cases a transport leaves out, and why.
-const LEFT_OUT: [(&str, u64, &str); 2] = [
+const LEFT_OUT: [(&str, u64, &str); 4] = [
     ("serial", 7, "about preamble and record lengths, which a lossy line has not (suite::is_of_stream)"),
     ("embassy", 8, "not for devices (suite::NOT_FOR_DEVICES)"),
+    ("firmware-tcp", 8, "not for devices"),
+    ("firmware-serial", 17, "7 as for serial, 8 not for devices, 2 more (NOT_ON_THE_LINE in firmware/tests)"),
 ];
 
 /// Forgets the reports of earlier runs, so that none stands for a test that did not run.

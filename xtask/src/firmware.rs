@@ -25,8 +25,9 @@ const TESTS: &str = "farref-firmware-tests";
 /// Shows what was told by defmt. It runs here.
 const DECODER: &str = "farref-firmware-defmt";
 
-/// Runs the tests whose name contains one of the filters, or all of them; on both boards, or on the one that is named.
-pub fn run(root: &Path, arguments: &[&str]) -> Result<(), String> {
+/// Runs the tests whose name contains one of the filters, or all of them; on both boards, or on the one that is named. Shows
+/// each line that they print to `on_line`.
+pub fn run(root: &Path, arguments: &[&str], mut on_line: impl FnMut(&str)) -> Result<(), String> {
     let (boards, filters) = selected(arguments)?;
     setup::ensure_qemu()?;
     let mut build = shell::cargo(root);
@@ -34,7 +35,8 @@ pub fn run(root: &Path, arguments: &[&str]) -> Result<(), String> {
     shell::run(&mut build)?;
     let mut failures = Vec::new();
     for (board, target) in boards {
-        let outcome = firmware(root, board, target).and_then(|firmware| test(root, board, &firmware, &filters));
+        let firmware = firmware(root, board, target);
+        let outcome = firmware.and_then(|firmware| test(root, board, &firmware, &filters, &mut on_line));
         failures.extend(outcome.err());
     }
     if filters.is_empty() {
@@ -85,7 +87,13 @@ fn firmware(root: &Path, board: &str, target: &str) -> Result<Firmware, String> 
     Ok(Firmware { device: build("farref-firmware-device", &[])?, fixtures, defmt })
 }
 
-fn test(root: &Path, board: &str, firmware: &Firmware, filters: &[&str]) -> Result<(), String> {
+fn test(
+    root: &Path,
+    board: &str,
+    firmware: &Firmware,
+    filters: &[&str],
+    on_line: impl FnMut(&str),
+) -> Result<(), String> {
     let built = root.join("target/debug");
     let mut tests = std::process::Command::new(built.join(TESTS));
     tests.args(["--board", board, "--elf"]).arg(&firmware.device).arg("--cli").arg(built.join("farref")).args(filters);
@@ -97,7 +105,7 @@ fn test(root: &Path, board: &str, firmware: &Firmware, filters: &[&str]) -> Resu
         shell::run(shell::cargo(&folder).args(["build", "--locked", "--package", DECODER]))?;
         tests.arg("--defmt").arg(defmt).arg("--decoder").arg(folder.join("target/debug").join(DECODER));
     }
-    shell::run(&mut tests)
+    shell::run_reading(&mut tests, on_line)
 }
 
 /// What cannot be run has to build, and the lints have to be content with all of it.

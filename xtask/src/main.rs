@@ -46,7 +46,7 @@ fn main() -> ExitCode {
         ["fuzz", arguments @ ..] => fuzz::run(&root, arguments),
         ["mutate", names @ ..] => mutate::run(&root, names),
         ["soak", arguments @ ..] => soak::run(&root, arguments),
-        ["firmware-test", arguments @ ..] => firmware::run(&root, arguments),
+        ["firmware-test", arguments @ ..] => firmware::run(&root, arguments, |_| {}),
         ["no-alloc"] => no_alloc::run(&root),
         ["size", arguments @ ..] => size::run(&root, arguments),
         ["setup"] => setup::run(&root),

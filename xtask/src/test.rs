@@ -3,11 +3,11 @@
 use std::{
     ops::AddAssign,
     path::Path,
-    process::{Command, ExitCode},
+    process::ExitCode,
     time::{Duration, Instant},
 };
 
-use crate::{conformance, no_alloc, setup, shell, size, spec};
+use crate::{conformance, firmware, no_alloc, setup, shell, size, spec};
 
 /// Runs every step, even after one that failed, and prints the sum as the last line.
 pub fn run(root: &Path) -> ExitCode {
@@ -29,12 +29,15 @@ pub fn run(root: &Path) -> ExitCode {
         Tally::of(shell::run(doc.env("RUSTDOCFLAGS", "-D warnings")))
     });
     steps.run("test", || match conformance::clear(root) {
-        Ok(()) => cargo_test(&mut command("test --workspace --all-features --no-fail-fast")),
+        Ok(()) => {
+            tests(|on_line| shell::run_reading(&mut command("test --workspace --all-features --no-fail-fast"), on_line))
+        }
         error => Tally::of(error),
     });
     steps.run("spec", || Tally::of(spec::run(root)));
     steps.run("no-alloc", || Tally::of(no_alloc::run(root)));
     steps.run("size", || Tally::of(size::run(root, &[])));
+    steps.run("firmware", || tests(|on_line| firmware::run(root, &[], on_line)));
     let suite = conformance::Table::read(root);
     steps.run("conformance", || {
         let (passed, failed) = suite.verdict();
@@ -44,10 +47,10 @@ pub fn run(root: &Path) -> ExitCode {
     steps.conclude()
 }
 
-/// Runs `cargo test` and adds up what each test binary reports.
-fn cargo_test(command: &mut Command) -> Tally {
+/// Adds up what each test binary reports.
+fn tests(run: impl FnOnce(&mut dyn FnMut(&str)) -> Result<(), String>) -> Tally {
     let mut results = Results::default();
-    let outcome = shell::run_reading(command, |line| results.read(line));
+    let outcome = run(&mut |line| results.read(line));
     if let Err(error) = &outcome {
         report(error);
     }
@@ -110,7 +113,7 @@ fn report(error: &str) {
     println!("error: {error}");
 }
 
-/// The sum of the `test result:` lines of one `cargo test`.
+/// The sum of the `test result:` lines of all test binaries.
 #[derive(Default)]
 struct Results {
     passed: u64,

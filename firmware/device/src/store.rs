@@ -53,9 +53,7 @@ impl Object for Store {
                     None => reply.raise("KeyError", name),
                 }
             }
-            (Action::Contains, Some(name)) => {
-                reply.bool(self.0.stored.borrow().iter().any(|entry| entry.name == name))
-            }
+            (Action::Contains, Some(name)) => reply.bool(self.0.stored.borrow().iter().any(|entry| entry.name == name)),
             (Action::Method(3), None) => {
                 self.0.stored.borrow_mut().clear();
                 reply.none()

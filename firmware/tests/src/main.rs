@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use program::{Arguments, Firmware};
 use qemu::{Guest, Line};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// What a test does with its guest. It fails by panicking.
 type Run = fn(Arc<Guest>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -72,8 +73,8 @@ const TESTS: &[Test] = &[
     test("cli/list_call_and_samples", 60, |guest| Box::pin(cli::over_tcp(guest))),
     at_terminal("cli/the_same_over_a_serial_port", 120, |guest| Box::pin(cli::over_serial_port(guest))),
     of_defmt("defmt/what_happens_to_sessions_is_told", 60, |guest| Box::pin(defmt::sessions(guest))),
-    of_fixtures("suite/over_tcp", 600, |guest| Box::pin(suite::over_tcp(guest))),
-    of_fixtures("suite/on_the_line", 600, |guest| Box::pin(suite::on_the_line(guest))),
+    of_fixtures("suite/over_tcp", 240, |guest| Box::pin(suite::over_tcp(guest))),
+    of_fixtures("suite/on_the_line", 240, |guest| Box::pin(suite::on_the_line(guest))),
 ];
 
 /// What the last test said that failed.
@@ -88,12 +89,34 @@ fn main() -> ExitCode {
         }
     };
     panic::set_hook(Box::new(|info| {
+        // No test runs there.
+        if std::thread::current().name() == Some("main") {
+            eprintln!("{info}");
+        }
         if let Ok(mut said) = PANIC.lock() {
             *said = Some(info.to_string());
         }
     }));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.expect("a runtime").block_on(run(&arguments))
+    let runtime = runtime.expect("a runtime");
+    let code = runtime.block_on(async {
+        tokio::select! {
+            code = run(&arguments) => code,
+            () = interrupted() => ExitCode::from(130),
+        }
+    });
+    // What holds a guest is dropped, and the guest with it; a thread that still waits for one is not waited for.
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    code
+}
+
+/// Waits until this process is asked to end.
+async fn interrupted() {
+    let mut terminated = signal(SignalKind::terminate()).expect("a handler");
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminated.recv() => {}
+    }
 }
 
 /// Runs all that were asked for, one after the other.
@@ -138,7 +161,11 @@ async fn run_one(test: &Test, arguments: &Arguments) -> Result<String, String> {
         said = guest.ended() => Err(format!("the guest ended: {said}")),
         () = tokio::time::sleep(test.limit) => Err(format!("takes longer than {:?}", test.limit)),
     };
-    task.abort();
+    if !task.is_finished() {
+        // It lets go of the guest.
+        task.abort();
+        let _ = task.await;
+    }
     match outcome {
         Ok(()) if test.firmware == Firmware::Fixtures => Ok(String::new()),
         Ok(()) => guest.marks().await,
