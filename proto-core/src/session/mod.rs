@@ -407,6 +407,17 @@ impl<S: Storage> Session<S> {
     /// A session that has not begun: it is [over](Ended::NotBegun), has nothing to say and takes nothing, until [`Self::begin`].
     ///
     /// In fixed storage it is all zeros, so that a static of it takes no flash, and a session that begins there takes no stack.
+    ///
+    /// ```
+    /// use std::sync::Mutex;
+    ///
+    /// use farref_core::session::{Ended, Micro, Session};
+    ///
+    /// // A device has a cell of its own kind for that, such as static_cell's ConstStaticCell.
+    /// static DEVICE: Mutex<Session<Micro<16, 16, 8, 512, 320>>> = Mutex::new(Session::BLANK);
+    ///
+    /// assert!(DEVICE.lock().is_ok_and(|device| device.ended() == Some(Ended::NotBegun)));
+    /// ```
     pub const BLANK: Self = Self {
         limits: Hello::NOBODY.limits,
         peer: Hello::NOBODY,
