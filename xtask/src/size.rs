@@ -36,15 +36,14 @@ const ROWS: [(&str, usize, Option<usize>); 6] = [
     ("+ core, dispatcher and sessions over TCP", 4, Some(3)),
 ];
 
-/// The chip that the budgets are for, and what all layers may take there over the baseline. What is wanted of flash is 24 KiB:
-/// its budget is what is reached, and goes down with it.
+/// The chip that the budgets are for, and what all layers may take there over the baseline.
 const BUDGET_TARGET: &str = "thumbv7m-none-eabi";
-const FLASH_BUDGET: u32 = 32 * 1024;
+const FLASH_BUDGET: u32 = 24 * 1024;
 const RAM_BUDGET: u32 = 2 * 1024;
 const STACK_BUDGET: u32 = 3 * 512;
 
 /// What farref may take of a program that has embassy-net already: what is reached.
-const TCP_FLASH_BUDGET: u32 = 38 * 1024;
+const TCP_FLASH_BUDGET: u32 = 37 * 1024;
 const TCP_RAM_BUDGET: u32 = 3 * 1024;
 const TCP_STACK_BUDGET: u32 = 1024;
 
