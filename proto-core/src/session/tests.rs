@@ -220,3 +220,29 @@ fn a_link_counts_across_a_wrap() {
         assert_eq!(pair.0.each_ref().map(Session::ended), [Some(Ended::Done); 2], "from {start}");
     }
 }
+
+/// CLS-1: whatever rule a peer broke, the Close that tells it is whole, with words or with the rule's id alone.
+#[test]
+fn every_rule_can_be_told() {
+    for &rule in Rule::ALL {
+        assert_eq!(close_for::<All>(rule), (rule.id().into(), rule.text().into()));
+        assert_eq!(close_for::<Least>(rule), (rule.id().into(), std::string::String::new()));
+    }
+}
+
+/// The texts of the Close that a side sends whose peer broke a rule.
+fn close_for<P: Parts>(rule: Rule) -> (std::string::String, std::string::String) {
+    let (peer, incarnation, link, patience) = (Uuid::nil(), 1, LinkMode::Off, None);
+    let (limits, exports, calls, out_bytes, store_bytes) = (LIMITS, 4, 2, 512, 0);
+    let config = Config { limits, exports, calls, out_bytes, store_bytes, peer, incarnation, link, patience };
+    let mut session = Session::<Micro<4, 4, 2, 512, 0, false, P>>::new(config);
+    session.peer.limits.max_message = 256;
+    session.end(Ended::PeerFault(rule));
+    let mut bytes = [0; 512];
+    let length = session.poll_transmit(&mut bytes);
+    let Split::Record { rest, .. } = split(&bytes[..length], 256) else { panic!("no Hello") };
+    let Split::Record { body, .. } = split(rest, 256) else { panic!("no Close") };
+    let Ok(crate::message::Message::Close(close)) = crate::message::Message::read(body) else { panic!("{body:02x?}") };
+    assert_eq!(close.code, crate::message::CloseCode::ProtocolFault);
+    (close.rule.into(), close.text.into())
+}
