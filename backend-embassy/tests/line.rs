@@ -9,8 +9,8 @@ use embassy_futures::join::join;
 use embassy_time::{Duration, Instant, Timer, with_timeout};
 use embedded_io_async::{ErrorType, Write};
 use farref_embassy::{
-    Call, CloseCode, Connection, Ended, Endpoint, Error, LineBuffers, LineConfig, Micro, Op, Peer, Ref, Tables,
-    line_buffer,
+    Call, CloseCode, Connection, Ended, Endpoint, Error, LineBuffers, LineConfig, Micro, Op, Peer, Ref, Returned,
+    Tables, line_buffer,
 };
 
 type Buffers = LineBuffers<32, { line_buffer(256) }>;
@@ -136,6 +136,32 @@ fn a_tenth_of_the_bytes_are_disturbed() {
         });
     }
     assert!(disturbed > 5_000, "{disturbed}");
+}
+
+/// ADM-1, ORD-2: a call that comes while answers fill the output waits until some are acknowledged, in its turn; its caller has
+/// done nothing that would have to be refused.
+#[test]
+fn calls_wait_for_room_for_their_answers() {
+    two(200, &Cell::new(0), async |boards, peers| {
+        let root = peers[0].root();
+        let later = root.get("later").await.unwrap().remote().unwrap();
+        let log = root.get("log").await.unwrap().remote().unwrap();
+        let long = join(later.call(|_| Ok(())), later.call(|_| Ok(())));
+        let short = async {
+            until("both wait", || boards[1].later.borrow().len() == 2).await;
+            for later in boards[1].later.take() {
+                later.reply(&[], |writer| writer.str(&"x".repeat(220))).await.unwrap();
+            }
+            let numbers = join(log.call(|writer| writer.int(1)), log.call(|writer| writer.int(2))).await;
+            [numbers.0, numbers.1].map(|returned| returned.and_then(|returned| returned.int()))
+        };
+        let ((first, second), numbers) = join(long, short).await;
+        assert_eq!(numbers, [Ok(1), Ok(2)]);
+        assert_eq!(*boards[1].log.borrow(), [1, 2]);
+        // They are longer than what is kept here.
+        let too_long = |result: Result<Returned<'_>, Error>| matches!(result, Err(Error::TooLong(220..)));
+        assert!(too_long(first) && too_long(second));
+    });
 }
 
 /// C2: a line that is unplugged for half a minute goes on, and what was under way with it.

@@ -448,10 +448,11 @@ pub struct Dispatcher<'r> {
     roots: &'r [Root],
 }
 
-/// Output that must be free for a request to be started: a short reply.
-const REPLY_ROOM: usize = 64;
-
 impl<'r> Dispatcher<'r> {
+    /// Output that must be free for a request to be started: a short reply. Without it a request is refused as overloaded, unless
+    /// whoever drives the session [puts it off](Session::put_off).
+    pub const ROOM: usize = 64;
+
     /// Serves these roots.
     pub fn new(roots: &'r [Root]) -> Self {
         Self { roots }
@@ -467,7 +468,7 @@ impl<'r> Dispatcher<'r> {
         let is_value = |handle| matches!(session.resolve(handle), Some(Reference::Value(_) | Reference::None));
         // Two values would have to be looked at side by side, of which one stands for a reference of the other call.
         let can_operate = S::KEEPS_VALUES && !{ request.handles }.any(is_value);
-        let has_room = session.room() >= REPLY_ROOM;
+        let has_room = session.room() >= Self::ROOM;
         let reply = Reply { session, call: request.call, op: request.op };
         let _ = match request.receiver {
             // Nothing has happened yet, so that it may be tried again (ADM-1: reading goes on).

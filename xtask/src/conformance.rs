@@ -28,7 +28,7 @@ const LEFT_OUT: [(&str, u64, &str); 4] = [
     ("serial", 7, "about preamble and record lengths, which a lossy line has not (suite::is_of_stream)"),
     ("embassy", 8, "not for devices (suite::NOT_FOR_DEVICES)"),
     ("firmware-tcp", 8, "not for devices"),
-    ("firmware-serial", 17, "7 as for serial, 8 not for devices, 2 more (NOT_ON_THE_LINE in firmware/tests)"),
+    ("firmware-serial", 16, "7 as for serial, 8 not for devices, and the end of a stream, which a UART has not"),
 ];
 
 /// Forgets the reports of earlier runs, so that none stands for a test that did not run.

@@ -165,6 +165,10 @@ impl<S: Storage, const IMPORTS: usize, const CALLS: usize, const RESULT: usize> 
             let count = inner.session.poll_transmit(chunk);
             if count > 0 {
                 self.wake_callers();
+                if inner.session.has_ready() {
+                    // There is room for an answer now.
+                    self.wake_driver();
+                }
             }
             count
         });
@@ -238,7 +242,11 @@ impl<S: Storage, const IMPORTS: usize, const CALLS: usize, const RESULT: usize> 
     ) {
         match event {
             Some(Event::Request(request)) => {
-                Dispatcher::new(service.roots()).dispatch(&mut inner.session, &request, service);
+                // One that is put off has its turn when there is room for an answer, and so have those behind it.
+                let waits = inner.session.has_ready() || inner.session.room() < Dispatcher::ROOM;
+                if !waits || !inner.session.put_off(&request, body) {
+                    Dispatcher::new(service.roots()).dispatch(&mut inner.session, &request, service);
+                }
             }
             Some(Event::Return(returned)) => inner.on_return(&returned, body, service),
             Some(Event::Ready) => {
@@ -261,7 +269,9 @@ impl<S: Storage, const IMPORTS: usize, const CALLS: usize, const RESULT: usize> 
     fn settle(&self, inner: &mut Inner<S, CALLS, RESULT>, scratch: Option<&mut [u8]>, service: &mut dyn Service) {
         self.sweep(inner);
         if let Some(scratch) = scratch {
-            while let Some(request) = inner.session.poll_ready(scratch) {
+            while inner.session.room() >= Dispatcher::ROOM
+                && let Some(request) = inner.session.poll_ready(scratch)
+            {
                 Dispatcher::new(service.roots()).dispatch(&mut inner.session, &request, service);
                 self.sweep(inner);
             }

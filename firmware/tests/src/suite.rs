@@ -28,12 +28,8 @@ pub async fn over_tcp(guest: Arc<Guest>) {
     judge("firmware-tcp", connect, suite::is_for_devices).await;
 }
 
-const NOT_ON_THE_LINE: [&str; 2] = [
-    // Nothing tells a UART that nobody is at the other end any more.
-    "CLS-1/end-of-stream-ends-the-session",
-    // What is not acknowledged yet fills the device's output, and a call that comes meanwhile is refused as overloaded.
-    "ADM-1/reads-on-while-nobody-reads",
-];
+/// Nothing tells a UART that nobody is at the other end any more.
+const NOT_ON_THE_LINE: &str = "CLS-1/end-of-stream-ends-the-session";
 
 pub async fn on_the_line(guest: Arc<Guest>) {
     let path = guest.line_path();
@@ -51,8 +47,7 @@ pub async fn on_the_line(guest: Arc<Guest>) {
         let line = Transport::new(line, write).with_guard(OnDrop(move || drop(over.shutdown(Shutdown::Both))));
         Ok(suite::over_line(line))
     };
-    let is_run =
-        |case: &str| suite::is_for_devices(case) && !suite::is_of_stream(case) && !NOT_ON_THE_LINE.contains(&case);
+    let is_run = |case: &str| suite::is_for_devices(case) && !suite::is_of_stream(case) && case != NOT_ON_THE_LINE;
     judge("firmware-serial", connect, is_run).await;
 }
 

@@ -7,7 +7,7 @@ use super::storage::{Blank, Storage, Store, Table};
 use super::width::{Number, Width};
 use super::{Answer, Ended, Event, Kept, Question, Receiver, Reference, Request, Rule, Session};
 use super::{kept_key, parked_key};
-use crate::message::{self, Call, Deadline, Descriptor, ErrorCode, FinishMode, Message, Target};
+use crate::message::{self, Call, Deadline, Descriptor, ErrorCode, FinishMode, Handles, Message, Target};
 use crate::value::{Top, Values};
 
 impl<S: Storage> Session<S> {
@@ -35,6 +35,18 @@ impl<S: Storage> Session<S> {
             };
         }
         None
+    }
+
+    /// Puts a request off that [`Self::handle`] has just given, since there is no room for its answer: [`Self::poll_ready`] gives
+    /// it again, in its turn. `body` is the message in which it came. False if this side has no memory for that.
+    ///
+    /// It reads on meanwhile (ADM-1), and what the peer may send with the bytes that it was allowed always has a place.
+    pub fn put_off(&mut self, request: &Request<'_>, body: &[u8]) -> bool {
+        let Answer { id, ordinal } = request.call;
+        let runs = |entry: &Entry<S::Width>| entry.is(Stage::Running) && entry.ordinal == ordinal;
+        let parent = request.parent.map_or(0, |parent| parent.ordinal);
+        self.answers.get(id.into()).is_some_and(runs)
+            && self.store_call((id, parent), request.handles, Stage::Ready, body)
     }
 
     pub(super) fn on_call<'f>(&mut self, call: &Call<'f>, body: &[u8]) -> Result<Option<Event<'f>>, Ended> {
@@ -220,19 +232,26 @@ impl<S: Storage> Session<S> {
 
     /// The call waits, its bytes in the store. Our objects among its arguments are held meanwhile.
     pub(super) fn keep_waiting(&mut self, (call, parent): (&Call<'_>, u32), body: &[u8]) {
-        if !S::Store::HOLDS || !self.store.put(parked_key(call.id), body) {
+        if !self.store_call((call.id, parent), call.handles, Stage::Waiting, body) {
             self.release_handles(call.handles);
             self.refuse_entry(call.id, ErrorCode::Overloaded, 0);
-            return;
         }
-        if let Some(entry) = self.answers.get_mut(call.id.into()) {
-            entry.set_stage(Stage::Waiting);
+    }
+
+    /// Keeps a call in the store, which waits or is ready; false if that has no room.
+    fn store_call(&mut self, (id, parent): (u16, u32), handles: Handles<'_>, stage: Stage, body: &[u8]) -> bool {
+        if !S::Store::HOLDS || !self.store.put(parked_key(id), body) {
+            return false;
+        }
+        if let Some(entry) = self.answers.get_mut(id.into()) {
+            entry.set_stage(stage);
             entry.set_parent(parent);
         }
-        self.queue.push_back(&mut self.answers, call.id.into());
-        self.waiting += 1;
+        self.queue.push_back(&mut self.answers, id.into());
+        *(if stage == Stage::Ready { &mut self.ready } else { &mut self.waiting }) += 1;
         self.parked += body.len() + S::Store::OVERHEAD;
-        { call.handles }.for_each(|handle| self.hold_home(handle));
+        handles.for_each(|handle| self.hold_home(handle));
+        true
     }
 
     /// The call waits no more: its bytes leave the store, and so do the holds of our objects among its arguments.
