@@ -151,14 +151,17 @@ impl AsyncObject for InTurn {
     }
 }
 
+/// The calls that a session can have under way: the highest id stands for those that none can have.
+const MOST: u16 = u16::MAX - 1;
+
 /// Calls on one object wait behind one that runs, as many as a peer may make, and none of them finds a place when it is their
 /// turn. The stack has no room for all of them.
 #[test]
 fn a_lane_that_finds_no_thread_is_emptied_in_a_loop() {
-    let (client, server) = pair(Directory::new().with("turn", "", Async(InTurn)), u16::MAX);
+    let (client, server) = pair(Directory::new().with("turn", "", Async(InTurn)), MOST);
     let root = client.connection.root();
     let calls: Vec<_> =
-        (0..u16::MAX).map(|_| Remote::start(&root, "turn", ()).expect("the peer takes so many")).collect();
+        (0..MOST).map(|_| Remote::start(&root, "turn", ()).expect("the peer takes so many")).collect();
     client.tell(&server);
     let first = lock(&server.driver.0).replace(Box::pin(async {})).expect("the first one runs");
     let run = thread::Builder::new().stack_size(128 * 1024).spawn(move || block_on(first)).expect("a thread");
@@ -167,7 +170,7 @@ fn a_lane_that_finds_no_thread_is_emptied_in_a_loop() {
     let mut outcomes = calls.into_iter().map(|call| poll_once(call).expect("it is answered"));
     assert_eq!(outcomes.next(), Some(Ok(Value::None)));
     let refused = Error::Refused(ErrorCode::Overloaded, Vec::new());
-    assert_eq!(outcomes.filter(|outcome| *outcome == Err(refused.clone())).count(), usize::from(u16::MAX) - 1);
+    assert_eq!(outcomes.filter(|outcome| *outcome == Err(refused.clone())).count(), usize::from(MOST) - 1);
     client.tell(&server);
     assert!(client.connection.is_at_baseline() && server.connection.is_at_baseline());
 }

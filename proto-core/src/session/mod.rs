@@ -138,7 +138,7 @@ pub struct Config {
     pub limits: Limits,
     /// Slots for objects of ours that the peer may hold at a time. The directory takes one.
     pub exports: u32,
-    /// Calls of ours under way at a time.
+    /// Calls of ours under way at a time, up to 65,534: one id stands for all that are too high.
     pub calls: u16,
     /// Output that may wait, bytes: the longest message to be sent and 64 more, since calls leave that much to answers.
     /// At least 128, or Hello does not fit.
