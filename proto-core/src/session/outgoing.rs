@@ -10,8 +10,7 @@
 use core::hash::{Hash, Hasher};
 
 use super::storage::{Blank, Buffer};
-use crate::codec::{Writer, move_down, varint_len};
-use crate::frame::{Split, split};
+use crate::codec::{Reader, Writer, move_down, varint_len};
 use crate::message::Message;
 use crate::value::ValueError;
 
@@ -209,10 +208,10 @@ impl<B: Buffer> Outgoing<B> {
 
     /// The body of the record at that place, and where it ends.
     fn record_at(&self, at: usize) -> Option<(&[u8], usize)> {
-        match split(self.buffer.bytes().get(at..self.end)?, u32::MAX) {
-            Split::Record { body, rest } => Some((body, self.end - rest.len())),
-            Split::Incomplete | Split::Bad => None,
-        }
+        // A record is a length and so many bytes (FRM-2), which were written here.
+        let mut reader = Reader::new(self.buffer.bytes().get(at..self.end)?);
+        let body = reader.blob();
+        reader.check().ok().map(|()| (body, self.end - reader.rest().len()))
     }
 
     /// Appends a record of at most `max_body` bytes, leaving `keep_free` bytes; gives the length of its body. A message is
