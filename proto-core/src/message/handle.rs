@@ -152,7 +152,6 @@ impl Iterator for Handles<'_> {
     type Item = Descriptor;
 
     #[cfg_attr(feature = "alloc", inline)]
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
     fn next(&mut self) -> Option<Descriptor> {
         self.count = self.count.checked_sub(1)?;
         let mut reader = Reader::new(self.entries);
