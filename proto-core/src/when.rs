@@ -29,6 +29,7 @@ impl When {
     }
 
     /// The sooner of the two.
+    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub fn or(self, other: Self) -> Self {
         Self::at(self.time().min(other.time()))
     }

@@ -299,7 +299,7 @@ impl SerialLink {
             self.expected = self.expected.wrapping_add(1);
             self.gap = Gap::None;
             self.unacknowledged = self.unacknowledged.saturating_add(1);
-            let is_much = self.unacknowledged >= self.config.window.div_ceil(4);
+            let is_much = u32::from(self.unacknowledged) * 4 >= self.config.window.into();
             let delay = if is_much { 0 } else { self.config.ack_delay };
             self.ack_at = self.ack_at.or(When::after(now, delay));
         } else if is_behind(ahead) {
