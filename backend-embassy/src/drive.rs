@@ -9,7 +9,7 @@ use embassy_futures::select::{Either3, select3};
 use embassy_time::{Duration, Instant, Timer, with_timeout};
 use embedded_io_async::{Read, Write};
 use farref_core::frame::{PREAMBLE, PreambleScanner, Scan, Split, split, wanted};
-use farref_core::message::{CloseCode, Message};
+use farref_core::message::{CloseCode, Hello, Resume};
 use farref_core::session::{Ended, session_gone, turned_away};
 
 use crate::config::Config;
@@ -350,33 +350,29 @@ pub(crate) async fn accept_with(
         info!("no farref peer");
         return End::Refused;
     };
-    let endpoint = match Message::read(body) {
-        Ok(Message::Resume(resume)) => {
-            let is_it = |endpoint: &&Endpoint<'_>| endpoint.connection.token() == Some(resume.token);
-            let Some(endpoint) = endpoints.iter().find(is_it) else {
-                return refuse(endpoints, &mut writer, gone).await;
-            };
-            // From here on nothing of the connection before is read: whoever carries that looks at the turn first.
-            if endpoint.serve(|service| endpoint.connection.accept(&resume, service)) != Some(true) {
-                return End::Refused;
-            }
-            let turn = endpoint.connection.next_turn();
-            return endpoint.carry(turn, reader, writer, buffers, Begins::WithRecord).await;
+    if let Ok(resume) = Resume::of(body) {
+        let is_it = |endpoint: &&Endpoint<'_>| endpoint.connection.token() == Some(resume.token);
+        let Some(endpoint) = endpoints.iter().find(is_it) else {
+            return refuse(endpoints, &mut writer, gone).await;
+        };
+        // From here on nothing of the connection before is read: whoever carries that looks at the turn first.
+        if endpoint.serve(|service| endpoint.connection.accept(&resume, service)) != Some(true) {
+            return End::Refused;
         }
-        Ok(Message::Hello(hello)) => {
-            for endpoint in endpoints {
-                let other = endpoint.connection.hello().filter(|other| other.peer == hello.peer);
-                // LNK-8: it has started again, and knows nothing of that one.
-                if other.is_some_and(|other| other.incarnation != hello.incarnation) {
-                    endpoint.connection.next_turn();
-                    endpoint.serve(|service| endpoint.connection.give_up(Ended::PeerRestarted, service));
-                }
+        let turn = endpoint.connection.next_turn();
+        return endpoint.carry(turn, reader, writer, buffers, Begins::WithRecord).await;
+    }
+    if let Ok(hello) = Hello::of(body) {
+        for endpoint in endpoints {
+            let other = endpoint.connection.hello().filter(|other| other.peer == hello.peer);
+            // LNK-8: it has started again, and knows nothing of that one.
+            if other.is_some_and(|other| other.incarnation != hello.incarnation) {
+                endpoint.connection.next_turn();
+                endpoint.serve(|service| endpoint.connection.give_up(Ended::PeerRestarted, service));
             }
-            free(endpoints)
         }
-        _ => free(endpoints),
-    };
-    let Some(endpoint) = endpoint else { return refuse(endpoints, &mut writer, no_room).await };
+    }
+    let Some(endpoint) = free(endpoints) else { return refuse(endpoints, &mut writer, no_room).await };
     let turn = endpoint.connection.next_turn();
     endpoint.begin(Mode::Stream, longest);
     endpoint.serve(|service| endpoint.connection.handle(body, service));

@@ -1,6 +1,6 @@
 //! Results of calls of ours: each has a place from the command until whoever made it has let go of it.
 
-use farref_core::message::{ErrorCode, FinishMode, Handles, Message};
+use farref_core::message::{self, ErrorCode, FinishMode, Handles};
 use farref_core::session::{Question, Reference, Return, Session, Storage};
 use farref_core::value::{Top, Values};
 
@@ -100,7 +100,7 @@ fn release_all<S: Storage>(session: &mut Session<S>, handles: Handles<'_>) {
 
 /// Reads a Return that the session has checked.
 pub(super) fn read_answer(body: &[u8]) -> Option<Answered<'_>> {
-    let Ok(Message::Return(returned)) = Message::read(body) else { return None };
+    let returned = message::Return::of(body).ok()?;
     let top = if returned.error.is_some() { Top::Error } else { Top::Result };
     let values = Values::check(returned.values, top, returned.handles.len()).ok()?;
     Some(Answered { error: returned.error, handles: returned.handles, values })

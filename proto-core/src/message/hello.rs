@@ -2,8 +2,8 @@
 
 use uuid::Uuid;
 
-use super::{feature, kind};
-use crate::codec::{Reader, Writer};
+use super::{Head, feature, kind};
+use crate::codec::{Malformed, Reader, Writer};
 
 /// What one side accepts; it binds the other (HEL-3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -80,6 +80,15 @@ impl Hello {
         link: None,
         patience: 0,
     };
+
+    /// Reads a body that is a Hello.
+    pub fn of(body: &[u8]) -> Result<Self, Malformed> {
+        let Head { kind, mut reader, .. } = Head::read(body);
+        let mut hello = Self::NOBODY;
+        hello.read(&mut reader);
+        reader.expect(kind == kind::HELLO);
+        reader.finish().map(|()| hello)
+    }
 
     /// Fields of features stand after the incarnation, in the order of their bits (HEL-6); those of later versions behind
     /// them are skipped (HEL-2). Read into its place, since it is long.

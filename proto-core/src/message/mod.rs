@@ -113,6 +113,14 @@ pub struct Resume {
 }
 
 impl Resume {
+    /// Reads a body that is a Resume.
+    pub fn of(body: &[u8]) -> Result<Self, Malformed> {
+        let Head { kind, mut reader, .. } = Head::read(body);
+        let resume = Self::read(&mut reader);
+        reader.expect(kind == kind::RESUME);
+        reader.finish().map(|()| resume)
+    }
+
     pub(crate) fn read(reader: &mut Reader<'_>) -> Self {
         Self { token: reader.array(), attempt: reader.varint_u32(), got: reader.varint() }
     }
@@ -403,7 +411,7 @@ fn read_id(reader: &mut Reader<'_>, number: u32) -> u16 {
 
 impl<'f> Return<'f> {
     /// Reads a body that is a Return.
-    pub(crate) fn of(body: &'f [u8]) -> Result<Self, Malformed> {
+    pub fn of(body: &'f [u8]) -> Result<Self, Malformed> {
         let Head { kind, flags, mut reader } = Head::read(body);
         let returned = Self::read(flags, &mut reader);
         reader.expect(kind == kind::RETURN);
