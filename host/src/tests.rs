@@ -160,8 +160,7 @@ const MOST: u16 = u16::MAX - 1;
 fn a_lane_that_finds_no_thread_is_emptied_in_a_loop() {
     let (client, server) = pair(Directory::new().with("turn", "", Async(InTurn)), MOST);
     let root = client.connection.root();
-    let calls: Vec<_> =
-        (0..MOST).map(|_| Remote::start(&root, "turn", ()).expect("the peer takes so many")).collect();
+    let calls: Vec<_> = (0..MOST).map(|_| Remote::start(&root, "turn", ()).expect("the peer takes so many")).collect();
     client.tell(&server);
     let first = lock(&server.driver.0).replace(Box::pin(async {})).expect("the first one runs");
     let run = thread::Builder::new().stack_size(128 * 1024).spawn(move || block_on(first)).expect("a thread");
