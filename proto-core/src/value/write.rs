@@ -253,7 +253,6 @@ impl<'b> ValueWriter<'b> {
     }
 
     /// Ends the run and gives the writer back.
-    #[cfg_attr(not(feature = "alloc"), inline(never))]
     pub fn finish(self) -> Result<Writer<'b>, ValueError> {
         match self.error {
             Some(error) => Err(error),
