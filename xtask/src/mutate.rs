@@ -24,13 +24,14 @@ pub const FOLDER: &str = "conformance/mutations/";
 
 /// The quick suites: package, test target (none is the library's own tests), and what of it runs. In this order, the ones
 /// that a patch names first.
-const SUITES: [Suite; 21] = [
+const SUITES: [Suite; 22] = [
     Suite("farref-core", Some("release"), &[]),
     Suite("farref-core", Some("handles"), &[]),
     Suite("farref-core", Some("calls"), &[]),
     Suite("farref-core", Some("promises"), &[]),
     Suite("farref-core", Some("admission"), &[]),
     Suite("farref-core", Some("hostile"), &[]),
+    Suite("farref-core", Some("put_off"), &[]),
     Suite("farref-core", Some("link"), &[]),
     Suite("farref-core", Some("faults"), &[]),
     Suite("farref-core", Some("references"), &[]),
