@@ -67,22 +67,35 @@ impl Write for Line<'_> {
     }
 }
 
+/// Both directions, and what is wrong with them.
+#[derive(Default)]
+struct Cable {
+    wires: [Wire; 2],
+    faults: Cell<u64>,
+    disturbed: Cell<usize>,
+}
+
+impl Cable {
+    fn with_faults(faults: u64) -> Self {
+        Self { faults: Cell::new(faults), ..Self::default() }
+    }
+
+    /// Where a side hears, and where it speaks.
+    fn end(&self, side: usize, seed: u64) -> (Wire, Line<'_>) {
+        let (random, faults, disturbed) = (Random::new(seed), &self.faults, &self.disturbed);
+        (self.wires[1 - side].clone(), Line { to: self.wires[side].clone(), random, faults, left: 0, disturbed })
+    }
+}
+
 /// Two boards on a line for as long as `with` takes, and then until the session is over on both sides.
-fn two(seed: u64, faults: &Cell<u64>, with: impl AsyncFnOnce([&Board<'_>; 2], [Peer<'_>; 2])) -> usize {
+fn two(seed: u64, cable: &Cable, with: impl AsyncFnOnce([&Board<'_>; 2], [Peer<'_>; 2])) -> usize {
     let connections = [1, 2].map(|peer| Small::new(config(peer)));
     let boards = connections.each_ref().map(|connection| Board::new(connection.peer()));
-    let wires = [Wire::default(), Wire::default()];
-    let (disturbed, ended) = (Cell::new(0), Cell::new(0));
+    let ended = Cell::new(0);
     let mut tasks = Tasks::new();
     for side in 0..2 {
-        let to = Line {
-            to: wires[side].clone(),
-            random: Random::new(seed * 2 + side as u64),
-            faults,
-            left: 0,
-            disturbed: &disturbed,
-        };
-        let (connection, board, from, ended) = (&connections[side], &boards[side], wires[1 - side].clone(), &ended);
+        let (from, to) = cable.end(side, seed * 2 + side as u64);
+        let (connection, board, ended) = (&connections[side], &boards[side], &ended);
         tasks.spawn(async move {
             let mut service = Serving::new(board);
             let endpoint = Endpoint::new(connection, &mut service);
@@ -98,7 +111,7 @@ fn two(seed: u64, faults: &Cell<u64>, with: impl AsyncFnOnce([&Board<'_>; 2], [P
         peers[0].shut_down();
         until("both sides are done", || ended.get() == 2).await;
     });
-    disturbed.get()
+    cable.disturbed.get()
 }
 
 async fn note(peer: Peer<'_>, numbers: std::ops::Range<i64>) {
@@ -114,7 +127,7 @@ async fn note(peer: Peer<'_>, numbers: std::ops::Range<i64>) {
 fn a_tenth_of_the_bytes_are_disturbed() {
     let mut disturbed = 0;
     for seed in 0..20 {
-        disturbed += two(seed, &Cell::new(1_440), async |boards, peers| {
+        disturbed += two(seed, &Cable::with_faults(1_440), async |boards, peers| {
             join(note(peers[0], 0..40), note(peers[1], 0..40)).await;
             assert!(boards.iter().all(|board| *board.log.borrow() == Vec::from_iter(0..40)), "seed {seed}");
             // A reference is kept there, called back, and let go.
@@ -142,7 +155,7 @@ fn a_tenth_of_the_bytes_are_disturbed() {
 /// done nothing that would have to be refused.
 #[test]
 fn calls_wait_for_room_for_their_answers() {
-    two(200, &Cell::new(0), async |boards, peers| {
+    two(200, &Cable::default(), async |boards, peers| {
         let root = peers[0].root();
         let later = root.get("later").await.unwrap().remote().unwrap();
         let log = root.get("log").await.unwrap().remote().unwrap();
@@ -167,10 +180,10 @@ fn calls_wait_for_room_for_their_answers() {
 /// C2: a line that is unplugged for half a minute goes on, and what was under way with it.
 #[test]
 fn a_line_is_unplugged() {
-    let faults = Cell::new(0);
-    two(100, &faults, async |boards, peers| {
+    let cable = Cable::default();
+    two(100, &cable, async |boards, peers| {
         note(peers[0], 0..5).await;
-        faults.set(1);
+        cable.faults.set(1);
         let start = Instant::now();
         let called = async {
             note(peers[0], 5..10).await;
@@ -179,7 +192,7 @@ fn a_line_is_unplugged() {
         let plugged = async {
             Timer::after_secs(30).await;
             assert_eq!(*boards[1].log.borrow(), [0, 1, 2, 3, 4]);
-            faults.set(0);
+            cable.faults.set(0);
         };
         let (after, ()) = join(called, plugged).await;
         assert!((30..40).contains(&after), "{after} s");
@@ -192,24 +205,17 @@ fn a_line_is_unplugged() {
 fn a_session_is_closed_for_both() {
     let connections = [1, 2].map(|peer| Small::new(config(peer)));
     let boards = connections.each_ref().map(|connection| Board::new(connection.peer()));
-    let wires = [Wire::default(), Wire::default()];
-    let (faults, disturbed) = (Cell::new(0), Cell::new(0));
-    let line = |side: usize| Line {
-        to: wires[side].clone(),
-        random: Random::new(side as u64),
-        faults: &faults,
-        left: 0,
-        disturbed: &disturbed,
-    };
+    let cable = Cable::default();
     let mut services = boards.each_ref().map(Serving::new);
     let [first, second] = &mut services;
     let endpoints = [Endpoint::new(&connections[0], first), Endpoint::new(&connections[1], second)];
     let mut tasks = Tasks::new();
     let ended = tasks.run(async {
         let (mut near, mut far) = (Buffers::new(), Buffers::new());
+        let [(near_in, near_out), (far_in, far_out)] = [0, 1].map(|side| cable.end(side, side as u64));
         let both = join(
-            endpoints[0].line(wires[1].clone(), line(0), &mut near, LineConfig::default()),
-            endpoints[1].line(wires[0].clone(), line(1), &mut far, LineConfig::default()),
+            endpoints[0].line(near_in, near_out, &mut near, LineConfig::default()),
+            endpoints[1].line(far_in, far_out, &mut far, LineConfig::default()),
         );
         let closes = async {
             connections[0].peer().connected().await;
@@ -229,16 +235,8 @@ fn the_other_side_starts_again() {
     let (board_side, other) = (Small::new(config(1)), [2, 3].map(|peer| Small::new(config(peer))));
     let board = Board::new(board_side.peer());
     let others = other.each_ref().map(|connection| Board::new(connection.peer()));
-    let wires = [Wire::default(), Wire::default()];
+    let cable = Cable::default();
     let ends = Cell::new(Vec::new());
-    let (faults, disturbed) = (Cell::new(0), Cell::new(0));
-    let line = |side: usize| Line {
-        to: wires[side].clone(),
-        random: Random::new(side as u64),
-        faults: &faults,
-        left: 0,
-        disturbed: &disturbed,
-    };
     let config = LineConfig { patience: 5_000, ..LineConfig::default() };
     let mut tasks = Tasks::new();
     tasks.spawn(async {
@@ -246,7 +244,8 @@ fn the_other_side_starts_again() {
         let endpoint = Endpoint::new(&board_side, &mut service);
         let mut buffers = Buffers::new();
         loop {
-            let ended = endpoint.line(wires[1].clone(), line(0), &mut buffers, config).await;
+            let (from, to) = cable.end(0, 0);
+            let ended = endpoint.line(from, to, &mut buffers, config).await;
             let mut all = ends.take();
             all.push(ended);
             ends.set(all);
@@ -258,7 +257,7 @@ fn the_other_side_starts_again() {
             let mut service = Serving::new(board_there);
             let endpoint = Endpoint::new(connection, &mut service);
             let mut buffers = Buffers::new();
-            let (from, to) = (wires[0].clone(), line(1));
+            let (from, to) = cable.end(1, 1);
             let carried = endpoint.line(from, to, &mut buffers, config);
             let used = async {
                 connection.peer().connected().await;
@@ -285,22 +284,15 @@ fn the_next_peer_does_not_wait_for_the_last_word_of_the_session_before() {
     let (board_side, other) = (Small::new(config(1)), [2, 3].map(|peer| Small::new(config(peer))));
     let board = Board::new(board_side.peer());
     let others = other.each_ref().map(|connection| Board::new(connection.peer()));
-    let wires = [Wire::default(), Wire::default()];
-    let (faults, disturbed) = (Cell::new(0), Cell::new(0));
-    let line = |side: usize| Line {
-        to: wires[side].clone(),
-        random: Random::new(side as u64),
-        faults: &faults,
-        left: 0,
-        disturbed: &disturbed,
-    };
+    let cable = Cable::default();
     let mut tasks = Tasks::new();
     tasks.spawn(async {
         let mut service = Serving::new(&board);
         let endpoint = Endpoint::new(&board_side, &mut service);
         let mut buffers = Buffers::new();
         loop {
-            endpoint.line(wires[1].clone(), line(0), &mut buffers, LineConfig::default()).await;
+            let (from, to) = cable.end(0, 0);
+            endpoint.line(from, to, &mut buffers, LineConfig::default()).await;
         }
     });
     tasks.run(async {
@@ -309,7 +301,8 @@ fn the_next_peer_does_not_wait_for_the_last_word_of_the_session_before() {
             let mut service = Serving::new(board_there);
             let endpoint = Endpoint::new(connection, &mut service);
             let mut buffers = Buffers::new();
-            let carried = endpoint.line(wires[0].clone(), line(1), &mut buffers, LineConfig::default());
+            let (from, to) = cable.end(1, 1);
+            let carried = endpoint.line(from, to, &mut buffers, LineConfig::default());
             let used = async {
                 connection.peer().connected().await;
                 note(connection.peer(), 0..3).await;

@@ -143,10 +143,11 @@ pub struct Config {
     /// Output that may wait, bytes: the longest message to be sent and 64 more, since calls leave that much to answers.
     /// At least 128, or Hello does not fit.
     pub out_bytes: usize,
-    /// Bytes for calls that wait for a promise, or are [put off](Session::put_off), `limits.call_bytes` of them, and, with what is more, for results kept for
-    /// pipelined calls. Fixed storage needs 8 bytes more for each of the calls served, and announces fewer call bytes if
-    /// it has less. Storage that [keeps no values](Storage::KEEPS_VALUES) may have any number: only calls on answers that were
-    /// put off, and calls that are put off themselves, wait there, and those that find no room are refused as [overloaded](crate::message::ErrorCode::Overloaded).
+    /// Bytes for calls that wait for a promise or are [put off](Session::put_off), `limits.call_bytes` of them, and, with what is
+    /// more, for results kept for pipelined calls. Fixed storage needs 8 bytes more for each of the calls served, and announces
+    /// fewer call bytes if it has less. Storage that [keeps no values](Storage::KEEPS_VALUES) may have any number: only calls that
+    /// are put off, or name an answer that is, wait there, and those that find no room are refused as
+    /// [overloaded](crate::message::ErrorCode::Overloaded).
     pub store_bytes: usize,
     /// Names this peer.
     pub peer: Uuid,
